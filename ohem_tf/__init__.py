@@ -1,0 +1,9 @@
+"""Object detectors trained with online hard example mining (OHEM) in TensorFlow and Keras 3."""
+
+import os
+
+__version__ = "0.1.0"
+
+# TensorFlow's start-up messages (missing CUDA, CPU features) would bury ours. Its errors reach
+# Python as exceptions all the same; TF_CPP_MIN_LOG_LEVEL=0 brings the messages back.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

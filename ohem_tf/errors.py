@@ -1,0 +1,42 @@
+"""Errors a user can act on: one line that says where, what is wrong and what would be right."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from absl import app, flags
+
+
+class InputError(ValueError):
+    """Bad input: a file, a field or a setting. The message is one line a user can act on."""
+
+
+def run(main: Callable[[list[str]], int | None]) -> None:
+    """Runs an absl binary; an `InputError` ends it with one line on stderr and exit status 1."""
+
+    def guarded(argv: list[str]) -> int | None:
+        try:
+            return main(argv)
+        except InputError as error:
+            return _report(error)
+
+    app.run(guarded, flags_parser=_parse_flags)
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    """absl's flag parsing; errors in flags and in config files become one line as well."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(_report(error))
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        # ml_collections raises these for a config field that does not exist (its message suggests
+        # the nearest one) and for a config file that cannot be loaded.
+        message = error.args[0] if error.args else error
+        sys.exit(_report(f"--config: {message}"))
+
+
+def _report(error: object) -> int:
+    print("error:", " ".join(str(error).split()), file=sys.stderr, flush=True)
+    return 1

@@ -1,0 +1,98 @@
+"""Hard RoI selection (paper, section 4.1): non-maximum suppression with score = loss."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+Array = tf.Tensor | np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class HardMining:
+    """Settings of OHEM.
+
+    Attributes:
+      rois_per_image: B/N.
+      iou_threshold: of the NMS on the losses.
+      per_label: one NMS per assigned label, as the release, instead of one per image (the paper).
+      dropout: whether dropout is active in the read-only pass, with a mask of its own.
+      chunk: RoIs per forward step of the read-only pass, to bound its memory; 0 takes all at once.
+    """
+
+    rois_per_image: int = 64
+    iou_threshold: float = 0.7
+    per_label: bool = False
+    dropout: bool = True
+    chunk: int = 0
+
+
+def select_hard_rois(
+    boxes: Array,
+    losses: Array,
+    max_selected: int | tf.Tensor,
+    iou_threshold: float = 0.7,
+    labels: Array | None = None,
+    valid: Array | None = None,
+) -> tf.Tensor:
+    """Indices of the hardest RoIs of one image, overlapping ones counted once.
+
+    RoIs are visited in order of falling loss (ties: lower index first); one is dropped if its IoU
+    with a RoI already kept is greater than `iou_threshold`: co-located RoIs have nearly the same
+    loss and share feature cells, so their loss would count twice.
+
+    Args:
+      boxes: [R, 4] float32 RoIs as they went into the RoI network (not regressed).
+      losses: [R] float32 loss of each RoI in the read-only pass.
+      max_selected: B/N, the number of RoIs to keep of this image.
+      iou_threshold: suppress if IoU > this. 0.7 in the paper and the release.
+      labels: None for one NMS over all RoIs, as the paper describes; [R] integer labels of the
+        RoIs for one NMS per label, as the release does.
+      valid: None, or [R] bool: RoIs that may be selected.
+
+    Returns:
+      [K] int32 indices into the RoIs, K <= max_selected, in order of falling loss. Fewer
+      survivors than `max_selected` give a smaller batch (so does the release).
+    """
+    boxes, losses = tf.cast(boxes, tf.float32), tf.cast(losses, tf.float32)
+    candidates = tf.range(tf.shape(losses)[0])
+    if valid is not None:  # Removed, not given a low score: a loss of -inf is selected on a GPU.
+        candidates = tf.boolean_mask(candidates, tf.convert_to_tensor(valid))
+        boxes, losses = tf.gather(boxes, candidates), tf.gather(losses, candidates)
+
+    if labels is None:
+        kept = tf.image.non_max_suppression(boxes, losses, max_selected, iou_threshold)
+    else:
+        labels = tf.gather(tf.convert_to_tensor(labels), candidates)
+        kept = _suppress_per_label(boxes, losses, labels, max_selected, iou_threshold)
+    return tf.gather(candidates, kept)
+
+
+def _suppress_per_label(
+    boxes: tf.Tensor,
+    losses: tf.Tensor,
+    labels: tf.Tensor,
+    max_selected: int | tf.Tensor,
+    iou_threshold: float,
+) -> tf.Tensor:
+    """NMS in each label apart, then the hardest `max_selected` of all survivors: [K] int32."""
+
+    def survivors_of(label: tf.Tensor, survivors: tf.Tensor) -> tf.Tensor:
+        members = tf.cast(tf.where(tf.equal(labels, label))[:, 0], tf.int32)
+        kept = tf.image.non_max_suppression(
+            tf.gather(boxes, members), tf.gather(losses, members), max_selected, iou_threshold
+        )
+        return tf.concat([survivors, tf.gather(members, kept)], axis=0)
+
+    present = tf.unique(labels)[0]
+    _, survivors = tf.while_loop(
+        lambda i, _: i < tf.size(present),
+        lambda i, survivors: (i + 1, survivors_of(present[i], survivors)),
+        (tf.constant(0), tf.zeros([0], tf.int32)),
+        shape_invariants=(tf.TensorShape([]), tf.TensorShape([None])),
+    )
+    survivors = tf.sort(survivors)  # so that the stable sort puts the lower index first in a tie
+    hardest_first = tf.argsort(tf.gather(losses, survivors), direction="DESCENDING", stable=True)
+    return tf.gather(survivors, hardest_first[:max_selected])

@@ -1,0 +1,56 @@
+"""Loss per RoI: log loss over K+1 classes plus smooth-L1 on the box (Fast R-CNN, section 2.3)."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+Array = tf.Tensor | np.ndarray
+
+
+class RoILosses(NamedTuple):
+    """Losses of R RoIs, each [R] float32 and unnormalised; they count 1:1.
+
+    Attributes:
+      cls: -log(probability of the RoI's class).
+      box: smooth-L1 summed over the 4 deltas of the RoI's class; 0 for background.
+    """
+
+    cls: tf.Tensor
+    box: tf.Tensor
+
+    @property
+    def ranking(self) -> tf.Tensor:
+        """[R] the loss that hard mining ranks by: cls + box, cls as the release computes it.
+
+        The release takes -log(max(p, 2.2e-16)), so RoIs more wrong than that are equally hard.
+        """
+        return tf.minimum(self.cls, -math.log(2.2e-16)) + self.box
+
+
+def smooth_l1(x: Array) -> tf.Tensor:
+    """0.5 x^2 where |x| < 1, else |x| - 0.5; same shape as `x`."""
+    magnitude = tf.abs(x)
+    return tf.where(magnitude < 1.0, 0.5 * tf.square(x), magnitude - 0.5)
+
+
+def roi_losses(logits: Array, deltas: Array, labels: Array, targets: Array) -> RoILosses:
+    """Losses of each RoI.
+
+    Args:
+      logits: [R, K+1] float32 class scores before the softmax; class 0 is background.
+      deltas: [R, K+1, 4] float32 predicted (dy, dx, dh, dw) per class, in normalised units.
+      labels: [R] int32 class of each RoI.
+      targets: [R, 4] float32 regression targets in normalised units; ignored for background.
+
+    Returns:
+      `RoILosses`.
+    """
+    labels = tf.cast(labels, tf.int32)
+    cls = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    own = tf.gather(tf.convert_to_tensor(deltas), labels, axis=1, batch_dims=1)
+    box = tf.reduce_sum(smooth_l1(own - targets), axis=-1)
+    return RoILosses(cls, tf.where(labels > 0, box, 0.0))

@@ -1,0 +1,111 @@
+"""Exact RoI max pooling (Fast R-CNN, section 2.1; the cells of the Caffe layer) in plain TF ops."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+Array = tf.Tensor | np.ndarray
+
+
+def roi_max_pool(
+    features: Array, boxes: Array, image_ids: Array, pool_size: int, stride: int
+) -> tf.Tensor:
+    """Max-pools each RoI into a `pool_size` x `pool_size` grid.
+
+    In feature cells, along y (and likewise along x):
+
+        start = floor(ymin / stride + 0.5),  end = floor((ymax - 1) / stride + 0.5)
+        size  = max(end - start + 1, 1)
+        bin i = cells start + floor(i * size / P) up to start + ceil((i + 1) * size / P)
+
+    in integers, clipped to the map. Bins overlap; an empty bin gives 0. Caffe computes the bins in
+    float32, which differs in one bin for sizes up to 63 (the last of 7 in a RoI of 57 cells).
+
+    The maximum over any bin is the maximum of four windows of 2^i x 2^j cells that cover it, so a
+    table of window maxima, built once per image, and four look-ups per bin give the exact result.
+    The gradient goes to one cell per bin and channel.
+
+    Args:
+      features: [N, H, W, C] float feature maps.
+      boxes: [R, 4] float32 RoIs in pixels of the images that the maps were computed from.
+      image_ids: [R] int32 index into N of each RoI's image.
+      pool_size: P.
+      stride: pixels per feature cell.
+
+    Returns:
+      [R, P, P, C], the dtype of `features`.
+    """
+    features = tf.convert_to_tensor(features)
+    count, height, width, channels = tf.unstack(tf.shape(features))
+    ymin, xmin, ymax, xmax = tf.unstack(tf.cast(boxes, tf.float32), num=4, axis=-1)
+    top, bottom = _bins(ymin, ymax, height, pool_size, stride)
+    left, right = _bins(xmin, xmax, width, pool_size, stride)
+
+    y_level, x_level = _floor_log2(bottom - top), _floor_log2(right - left)
+    y_levels, x_levels = (1 + tf.reduce_max(_or_zero(level)) for level in (y_level, x_level))
+    table = _window_maxima(features, y_levels, axis=1)  # [Ly, N, H, W, C]
+    table = tf.reshape(table, tf.stack([y_levels * count, height, width, channels]))
+    table = _window_maxima(table, x_levels, axis=2)  # [Lx, Ly * N, H, W, C]
+    table = tf.reshape(table, tf.stack([-1, channels]))
+
+    # Row of the table = (((x level * Ly + y level) * N + image) * H + y) * W + x. The window at the
+    # near edge of a bin and the one that ends at its far edge overlap and together cover it. An
+    # empty bin, which may lie off the map, looks up row 0 and is set to 0 below.
+    empty = tf.logical_or((bottom <= top)[:, :, None], (right <= left)[:, None, :])
+    image_ids = tf.cast(image_ids, tf.int32)[:, None, None]
+    plane = (x_level[:, None, :] * y_levels + y_level[:, :, None]) * count + image_ids
+
+    def look_up(y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        row = (plane * height + y[:, :, None]) * width + x[:, None, :]
+        return tf.gather(table, tf.where(empty, 0, row))
+
+    near_y, near_x = top, left
+    far_y, far_x = bottom - 2**y_level, right - 2**x_level
+    pooled = tf.maximum(
+        tf.maximum(look_up(near_y, near_x), look_up(near_y, far_x)),
+        tf.maximum(look_up(far_y, near_x), look_up(far_y, far_x)),
+    )
+    pooled = tf.where(empty[..., None], tf.zeros([], features.dtype), pooled)
+    return tf.ensure_shape(pooled, [None, pool_size, pool_size, features.shape[-1]])
+
+
+def _bins(
+    low: tf.Tensor, high: tf.Tensor, cells: tf.Tensor, pool_size: int, stride: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """First cell and one past the last cell of each bin along one axis: two [R, P] int32."""
+    start = tf.cast(tf.floor(low / stride + 0.5), tf.int32)
+    end = tf.cast(tf.floor((high - 1.0) / stride + 0.5), tf.int32)
+    size = tf.maximum(end - start + 1, 1)[:, None]
+    i = tf.range(pool_size)[None, :]
+    first = start[:, None] + i * size // pool_size
+    past = start[:, None] + ((i + 1) * size + pool_size - 1) // pool_size
+    return tf.clip_by_value(first, 0, cells), tf.clip_by_value(past, 0, cells)
+
+
+def _or_zero(levels: tf.Tensor) -> tf.Tensor:
+    """Flat `levels` and a 0, so that the maximum of no levels at all is 0."""
+    return tf.concat([tf.reshape(levels, [-1]), [0]], axis=0)
+
+
+def _floor_log2(x: tf.Tensor) -> tf.Tensor:
+    """Exact floor(log2(x)) of int32 `x`; 0 for x < 2."""
+    powers = tf.constant([2**k for k in range(1, 31)], tf.int32)
+    return tf.reduce_sum(tf.cast(x[..., None] >= powers, tf.int32), axis=-1)
+
+
+def _window_maxima(values: tf.Tensor, levels: tf.Tensor, axis: int) -> tf.Tensor:
+    """Stacks `levels` maps [levels, ...]: entry k holds the maximum over 2^k cells along `axis`.
+
+    Windows that run over the end of the axis wrap around; no bin ever looks one up.
+    """
+
+    def grow(k: tf.Tensor, current: tf.Tensor, maps: tf.TensorArray) -> tuple:
+        current = tf.maximum(current, tf.roll(current, -(2 ** (k - 1)), axis))
+        return k + 1, current, maps.write(k, current)
+
+    maps = tf.TensorArray(values.dtype, levels, element_shape=values.shape)
+    _, _, maps = tf.while_loop(
+        lambda k, *_: k < levels, grow, (tf.constant(1), values, maps.write(0, values))
+    )
+    return maps.stack()

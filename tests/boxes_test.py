@@ -1,0 +1,141 @@
+"""Box arithmetic against numpy written here, and against Caffe's inclusive corners."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from ohem_tf import boxes
+
+coordinate = st.floats(-50, 1000, width=32)
+box_lists = st.integers(0, 6).flatmap(lambda n: hnp.arrays(np.float32, (n, 4), elements=coordinate))
+
+
+@st.composite
+def proper_boxes(draw, count=None):
+    """[N, 4] boxes of at least 1 pixel."""
+    n = draw(st.integers(0, 6)) if count is None else count
+    corners = draw(hnp.arrays(np.float32, (n, 2), elements=st.floats(0, 500, width=32)))
+    sizes = draw(hnp.arrays(np.float32, (n, 2), elements=st.floats(1, 500, width=32)))
+    return np.concatenate([corners, corners + sizes], axis=1)
+
+
+def iou_by_hand(a, b):
+    out = np.zeros((len(a), len(b)))
+    for i, p in enumerate(a.astype(np.float64)):
+        for j, q in enumerate(b.astype(np.float64)):
+            height = max(min(p[2], q[2]) - max(p[0], q[0]), 0)
+            width = max(min(p[3], q[3]) - max(p[1], q[1]), 0)
+            area_p = max(p[2] - p[0], 0) * max(p[3] - p[1], 0)
+            area_q = max(q[2] - q[0], 0) * max(q[3] - q[1], 0)
+            union = area_p + area_q - height * width
+            if area_p > 0 and area_q > 0 and union > 0:
+                out[i, j] = height * width / union
+    return out
+
+
+@settings(deadline=None, max_examples=60)
+@given(proper_boxes(), proper_boxes())
+def test_iou_is_intersection_over_union(a, b):
+    found = boxes.iou(a, b)
+    assert found.shape == (len(a), len(b))
+    np.testing.assert_allclose(found, iou_by_hand(a, b), atol=1e-4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(box_lists, box_lists)
+def test_iou_of_any_boxes_lies_in_0_1_and_is_symmetric(a, b):
+    found = boxes.iou(a, b).numpy()
+    assert np.all((found >= 0) & (found <= 1.0001))
+    np.testing.assert_array_equal(found, boxes.iou(b, a).numpy().T)
+
+
+def test_iou_never_adds_a_pixel():
+    # [0, 10) and [5, 15) share 5 of 15; with Caffe's +1 on these numbers it would be 6 / 16.
+    found = boxes.iou([[0.0, 0.0, 1.0, 10.0]], [[0.0, 5.0, 1.0, 15.0]])
+    assert found.numpy()[0, 0] == pytest.approx(1 / 3)
+
+
+def test_iou_of_a_box_without_area_is_0():
+    flat = np.float32([[3, 3, 3, 9], [5, 5, 2, 2], [0, 0, 0, 0]])
+    everything = np.float32([[0, 0, 10, 10], [3, 3, 3, 9], [5, 5, 2, 2], [0, 0, 0, 0]])
+    assert not boxes.iou(flat, everything).numpy().any()
+
+
+def test_iou_equals_caffes_on_inclusive_corners():
+    rng = np.random.default_rng(0)
+    corners = rng.integers(0, 50, (20, 2, 2))
+    low, high = corners.min(axis=1), corners.max(axis=1)  # inclusive corners
+    halfopen = np.concatenate([low, high + 1], axis=1).astype(np.float32)
+    for i in range(20):
+        for j in range(20):
+            sides = np.minimum(high[i], high[j]) - np.maximum(low[i], low[j]) + 1
+            shared_area = np.prod(np.maximum(sides, 0))
+            areas = [np.prod(high[k] - low[k] + 1) for k in (i, j)]
+            expected = shared_area / (sum(areas) - shared_area)
+            assert boxes.iou(halfopen[i : i + 1], halfopen[j : j + 1]).numpy()[0, 0] == (
+                pytest.approx(expected, abs=1e-6)
+            )
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 5).flatmap(lambda n: st.tuples(proper_boxes(n), proper_boxes(n))))
+def test_decode_inverts_encode(pair):
+    targets, references = pair
+    deltas = boxes.encode(targets, references)
+    assert deltas.shape == targets.shape
+    np.testing.assert_allclose(boxes.decode(deltas, references), targets, atol=0.05)
+
+
+def test_encode_is_dy_dx_dh_dw():
+    deltas = boxes.encode([[10.0, 30.0, 30.0, 40.0]], [[0.0, 0.0, 10.0, 20.0]]).numpy()[0]
+    # centres (20, 35) and (5, 10); sizes (20, 10) and (10, 20)
+    np.testing.assert_allclose(deltas, [1.5, 1.25, np.log(2), -np.log(2)], rtol=1e-6)
+
+
+def test_decode_broadcasts_classes():
+    deltas = np.zeros((2, 3, 4), np.float32)
+    rois = np.float32([[0, 0, 10, 10], [5, 5, 9, 20]])
+    found = boxes.decode(deltas, rois[:, None, :]).numpy()
+    np.testing.assert_allclose(found, np.repeat(rois[:, None], 3, axis=1))
+
+
+@settings(deadline=None, max_examples=40)
+@given(box_lists)
+def test_clip_keeps_boxes_inside(some):
+    found = boxes.clip(some, 100, 200).numpy()
+    np.testing.assert_array_equal(
+        found, np.clip(some, [0, 0, 0, 0], [100, 200, 100, 200]).reshape(-1, 4)
+    )
+
+
+def test_flip_twice_changes_nothing_and_once_mirrors_x():
+    box = np.float32([[1, 2, 5, 7]])
+    np.testing.assert_array_equal(boxes.flip(box, 20).numpy(), [[1, 13, 5, 18]])
+    np.testing.assert_array_equal(boxes.flip(boxes.flip(box, 20), 20), box)
+
+
+def test_flip_of_a_pixel_box_lies_on_the_mirrored_pixel():
+    image = np.zeros((4, 6), np.float32)
+    image[1:3, 4:5] = 1
+    ymin, xmin, ymax, xmax = boxes.flip([[1.0, 4.0, 3.0, 5.0]], 6).numpy()[0].astype(int)
+    assert image[:, ::-1][ymin:ymax, xmin:xmax].all()
+
+
+def test_scale_scales_caffes_inclusive_corners():
+    y1, x1, y2, x2 = 10, 20, 59, 99  # inclusive
+    s = 1.6
+    found = boxes.scale([[y1, x1, y2 + 1.0, x2 + 1.0]], s).numpy()[0]
+    np.testing.assert_allclose(found, [s * y1, s * x1, s * y2 + 1, s * x2 + 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("function", ["iou", "encode", "decode"])
+def test_runs_in_a_graph_with_unknown_sizes(function):
+    a = np.float32([[0, 0, 10, 10], [5, 5, 9, 20]])
+    b = np.float32([[1, 1, 8, 8], [5, 5, 9, 20]])
+    spec = tf.TensorSpec([None, 4])
+    compiled = tf.function(getattr(boxes, function), input_signature=[spec, spec])
+    np.testing.assert_allclose(compiled(a, b), getattr(boxes, function)(a, b), rtol=1e-6)
+    assert len(compiled(a[:0], b[:0])) == 0

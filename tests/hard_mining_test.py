@@ -1,0 +1,117 @@
+"""Hard RoI selection against greedy NMS written here."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ohem_tf.hard_mining import select_hard_rois
+
+
+def iou(a, b):
+    height = max(min(a[2], b[2]) - max(a[0], b[0]), 0)
+    width = max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+    shared = height * width
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared
+    return shared / union if union > 0 else 0
+
+
+def select_by_hand(boxes, losses, max_selected, threshold=0.7, labels=None, valid=None):
+    """Visit RoIs by falling loss (ties: lower index); drop those too close to a kept one."""
+    kept = []
+    for i in sorted(range(len(losses)), key=lambda i: (-losses[i], i)):
+        if valid is not None and not valid[i]:
+            continue
+        rivals = [j for j in kept if labels is None or labels[i] == labels[j]]
+        if all(iou(boxes[i], boxes[j]) <= threshold for j in rivals):
+            kept.append(i)
+    return kept[:max_selected]
+
+
+def clustered(rng, count):
+    """Integer boxes in a few clusters, so that many overlap; losses with ties."""
+    centres = rng.integers(0, 60, (4, 2))
+    corners = centres[rng.integers(0, 4, count)] + rng.integers(-3, 4, (count, 2))
+    sizes = rng.integers(8, 30, (4, 2))[rng.integers(0, 4, count)] + rng.integers(-2, 3, (count, 2))
+    boxes = np.concatenate([corners, corners + sizes], axis=1).astype(np.float32)
+    return boxes, rng.integers(0, 12, count).astype(np.float32)
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 40),
+    st.integers(1, 20),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([0.0, 0.3, 0.7, 1.0]),
+)
+def test_equals_greedy_nms(seed, count, max_selected, per_label, masked, threshold):
+    rng = np.random.default_rng(seed)
+    boxes, losses = clustered(rng, count)
+    labels = rng.integers(0, 3, count) if per_label else None
+    valid = rng.integers(0, 2, count).astype(bool) if masked else None
+    found = select_hard_rois(boxes, losses, max_selected, threshold, labels, valid)
+    assert found.dtype == tf.int32
+    assert found.numpy().tolist() == select_by_hand(
+        boxes, losses, max_selected, threshold, labels, valid
+    )
+
+
+def test_suppresses_only_above_the_threshold():
+    # [0, 10) and [0, 7): IoU exactly 0.7 in float32 too.
+    boxes = np.float32([[0, 0, 1, 10], [0, 0, 1, 7], [0, 0, 1, 7.5]])
+    assert select_hard_rois(boxes, [3.0, 2.0, 1.0], 3, 0.7).numpy().tolist() == [0, 1]
+    assert select_hard_rois(boxes[:2], [2.0, 1.0], 2, 0.69).numpy().tolist() == [0]
+
+
+def test_ties_take_the_lower_index_first():
+    boxes = np.float32([[0, 0, 9, 9], [20, 0, 29, 9], [40, 0, 49, 9], [60, 0, 69, 9]])
+    assert select_hard_rois(boxes, [1.0, 2.0, 2.0, 1.0], 3).numpy().tolist() == [1, 2, 0]
+    labels = [1, 0, 1, 0]
+    found = select_hard_rois(boxes, [1.0, 2.0, 2.0, 1.0], 3, labels=labels)
+    assert found.numpy().tolist() == [1, 2, 0]
+
+
+def test_co_located_rois_count_once_but_not_across_labels():
+    boxes = np.float32([[0, 0, 100, 100], [0, 0, 100, 99], [300, 300, 340, 340]])
+    losses = [5.0, 4.0, 1.0]
+    assert select_hard_rois(boxes, losses, 2).numpy().tolist() == [0, 2]
+    assert select_hard_rois(boxes, losses, 2, labels=[1, 0, 0]).numpy().tolist() == [0, 1]
+
+
+def test_labels_far_apart_lose_no_precision():
+    # A class offset added to coordinates would merge these at label 10 ** 6 in float32.
+    boxes = np.float32([[0, 0, 10, 10], [0, 0, 10, 6.9]])
+    found = select_hard_rois(boxes, [2.0, 1.0], 2, labels=[10**6, 10**6])
+    assert found.numpy().tolist() == [0, 1]
+
+
+def test_invalid_rois_never_come_back_whatever_their_loss():
+    boxes = np.float32([[0, 0, 9, 9], [20, 0, 29, 9]])
+    losses = [-5.0, np.inf]
+    assert select_hard_rois(boxes, losses, 2, valid=[True, False]).numpy().tolist() == [0]
+    assert select_hard_rois(boxes, losses, 2, valid=[False, False]).shape == (0,)
+    found = select_hard_rois(boxes, losses, 2, labels=[1, 1], valid=[False, False])
+    assert found.shape == (0,)
+
+
+def test_degenerate_rois_are_not_suppressed():
+    boxes = np.float32([[5, 5, 5, 5], [5, 5, 5, 5], [0, 0, 9, 9]])
+    assert select_hard_rois(boxes, [3.0, 2.0, 1.0], 3).numpy().tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("per_label", [False, True])
+def test_runs_in_a_graph_with_unknown_sizes(per_label):
+    specs = [tf.TensorSpec([None, 4]), tf.TensorSpec([None]), tf.TensorSpec([None], tf.int32)]
+    compiled = tf.function(
+        lambda b, s, y: select_hard_rois(b, s, 5, labels=y if per_label else None),
+        input_signature=specs,
+    )
+    rng = np.random.default_rng(0)
+    for count in (0, 1, 30):
+        boxes, losses = clustered(rng, count)
+        labels = rng.integers(0, 3, count).astype(np.int32)
+        expected = select_by_hand(boxes, losses, 5, labels=labels if per_label else None)
+        assert compiled(boxes, losses, labels).numpy().tolist() == expected

@@ -1,0 +1,76 @@
+"""A tiny prepared data set and a tiny model that tests share."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ohem_tf import backbones, detector, roi_head
+from ohem_tf.data import records
+
+CLASSES = ("disc", "square", "bar")
+
+
+def make_record(number: int, height: int, width: int, objects: int, seed: int = 0):
+    """An image of noise with coloured rectangles, and proposals around them."""
+    rng = np.random.default_rng([seed, number])
+    image = rng.integers(60, 120, (height, width, 3), dtype=np.uint8)
+    boxes, classes = np.zeros((objects, 4), np.float32), np.zeros(objects, np.int32)
+    for i in range(objects):
+        h, w = rng.integers(16, height // 2), rng.integers(16, width // 2)
+        y, x = rng.integers(0, height - h), rng.integers(0, width - w)
+        boxes[i], classes[i] = (y, x, y + h, x + w), 1 + rng.integers(len(CLASSES))
+        image[y : y + h, x : x + w] = 0
+        image[y : y + h, x : x + w, classes[i] - 1] = 255
+    shaken = np.repeat(boxes, 6, axis=0) + rng.uniform(-6, 6, (6 * objects, 4))
+    corners = rng.uniform(0, 0.6, (20, 2)) * [height, width]
+    sizes = rng.uniform(0.2, 0.4, (20, 2)) * [height, width]
+    proposals = np.concatenate([shaken, np.concatenate([corners, corners + sizes], axis=1)])
+    limits = [height, width, height, width]
+    proposals = np.clip(proposals, 0, limits).astype(np.float32)
+    return records.Record(
+        image_id=f"{number:06d}",
+        encoded=tf.io.encode_png(image).numpy(),
+        image_format="png",
+        height=height,
+        width=width,
+        boxes=boxes,
+        classes=classes,
+        difficult=np.zeros(objects, bool),
+        crowd=np.zeros(objects, bool),
+        area=(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]),
+        proposals=proposals,
+    )
+
+
+def write_dataset(directory, splits: dict[str, list]):
+    """A prepared data set of records, one shard per split."""
+    info = {"format": "voc", "classes": list(CLASSES), "category_ids": None, "splits": {}}
+    for split, members in splits.items():
+        name = records.shard_name(split, 0, 1)
+        examples = (records.to_example(record, CLASSES) for record in members)
+        records.write_shard(directory / name, examples)
+        info["splits"][split] = {"shards": [{"file": name, "records": len(members)}]}
+    records.write_json(directory / "dataset.json", info)
+    return directory
+
+
+def backbone(channels: int = 8) -> backbones.Backbone:
+    """Four strided convolutions."""
+    images = keras.Input((None, None, 3))
+    x = images
+    for i in range(4):
+        x = keras.layers.Conv2D(
+            channels, 3, strides=2, padding="same", activation="relu", name=f"conv{i + 1}"
+        )(x)
+    return backbones.Backbone(keras.Model(images, x, name="tiny"), "tf", frozen_until="conv1")
+
+
+def model(sampler=None, dropout: float = 0.5, num_classes: int = 3, pool_size: int = 3):
+    """A detector of a few thousand weights, the same for every call."""
+    keras.utils.set_random_seed(0)
+    conv = backbone()
+    head = roi_head.RoIHead(num_classes, conv.channels, pool_size, (16, 16), dropout)
+    head.set_target_statistics(np.zeros((num_classes + 1, 4)), np.full((num_classes + 1, 4), 0.2))
+    return detector.FastRCNN(conv, head, sampler, pool_size)
