@@ -1,0 +1,63 @@
+# Everything here works from a fresh checkout: each target makes .venv and installs what it needs.
+#
+#   make quickstart   scenes -> records -> training with OHEM -> pictures -> mAP, in runs/quickstart
+#   make test         the tests; make test ARGS="tests/evaluation -m 'not slow'" runs some
+#   make lint         ruff, format and rules
+#   make clean        removes .venv and caches, and leaves runs/ alone
+
+# The first of these that is Python 3.11 or newer makes the virtual environment.
+PYTHON ?= python3.11 python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+RUN := $(VENV)/bin/python -m
+OUT := runs/quickstart
+
+# TensorFlow's own start-up messages drown ours; TF_CPP_MIN_LOG_LEVEL=0 brings them back.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help quickstart test lint clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+quickstart: $(VENV)/.quickstart
+	$(RUN) ohem_tf.data.scenes --output=$(OUT)/scenes
+	$(RUN) ohem_tf.prepare --format=voc --root=$(OUT)/scenes --split=train,val \
+	  --proposals=selective_search --output=$(OUT)/records
+	$(RUN) ohem_tf.train --config=configs/quickstart.py --workdir=$(OUT)/model \
+	  --config.data.dir=$(OUT)/records
+	$(RUN) ohem_tf.detect --config=configs/quickstart.py --workdir=$(OUT)/model \
+	  --images='$(OUT)/scenes/JPEGImages/val_*.jpg' --max_images=12 --output=$(OUT)/detections
+	@echo "Pictures: $(OUT)/detections/detections.png. Checkpoints: $(OUT)/model/checkpoints." \
+	  "Curves: $(VENV)/bin/tensorboard --logdir=$(OUT)/model/tensorboard"
+	$(RUN) ohem_tf.evaluate --config=configs/quickstart.py --workdir=$(OUT)/model
+
+test: $(VENV)/.test
+	$(RUN) pytest $(ARGS)
+
+lint: $(VENV)/.test
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@found=; for python in $(PYTHON); do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    found="$$python"; break; \
+	  fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "error: none of '$(PYTHON)' is Python 3.11 or newer: install it, or name it with" \
+	    "make PYTHON=/path/to/python3.11" >&2; \
+	  exit 1; \
+	fi; \
+	echo "$$found -m venv $(VENV)"; "$$found" -m venv $(VENV)
+	@touch $@
+
+# A stamp per extra, so that installing is not repeated until its inputs change.
+$(VENV)/.quickstart $(VENV)/.test: $(VENV)/.%: $(VENV)/.made setup.cfg pyproject.toml constraints.txt
+	$(PIP) install --constraint=constraints.txt --editable='.[$*]'
+	@touch $@
