@@ -1,0 +1,149 @@
+"""Reads PASCAL VOC folders: Annotations/*.xml, ImageSets/Main/SPLIT.txt, JPEGImages/*."""
+
+from __future__ import annotations
+
+import math
+import os
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from ohem_tf.data import checks
+from ohem_tf.errors import InputError
+
+EXTENSIONS = (".jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG")
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def read_split(root: str | os.PathLike[str], split: str) -> list[str]:
+    """Image ids of a split, in the order of ImageSets/Main/SPLIT.txt.
+
+    A second word on a line (the 1, 0 or -1 of VOC's per-class lists) is ignored.
+
+    Raises:
+      InputError: no such list (names the lists there), an empty one, or an id that stands twice.
+    """
+    path = Path(root) / "ImageSets" / "Main" / f"{split}.txt"
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError:
+        there = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt"))) or "none"
+        raise InputError(f"{path}: no such split; splits there: {there}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file; expected one image id a line") from None
+    ids: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if words and ids.setdefault(words[0], number) != number:
+            raise InputError(
+                f"{path}: line {number}: image id {words[0]} stands on line {ids[words[0]]} "
+                "already; expected each id once"
+            )
+    if not ids:
+        raise InputError(f"{path}: the split is empty; expected one image id a line")
+    return list(ids)
+
+
+def find_image(root: str | os.PathLike[str], image_id: str) -> str | None:
+    """Path of an image, by the first extension of `EXTENSIONS` that exists; None if there is none.
+
+    The id decides, not the xml's <filename>, as in the VOC devkit.
+    """
+    for extension in EXTENSIONS:
+        path = Path(root) / "JPEGImages" / f"{image_id}{extension}"
+        if path.is_file():
+            return str(path)
+    return None
+
+
+def _text(element: ET.Element, tag: str) -> str | None:
+    found = element.find(tag)
+    return None if found is None or found.text is None else found.text.strip()
+
+
+def _size(tree: ET.Element, path: str) -> tuple[int | None, int | None]:
+    """Height and width of the <size> element; None where the file does not give them."""
+    sides: list[int | None] = []
+    for side in ("height", "width"):
+        text = _text(tree, f"size/{side}")
+        try:
+            sides.append(None if text is None else int(float(text)))
+        except (ValueError, OverflowError):
+            raise InputError(
+                f"{path}: <{side}> is {text!r}; expected the image's {side} in pixels"
+            ) from None
+    return sides[0], sides[1]
+
+
+def _read_object(element: ET.Element, number: int, path: str) -> checks.Object:
+    where = f"object {number}"
+    name = _text(element, "name")
+    if not name:
+        raise InputError(f"{path}: {where} has no <name>; expected the name of its class")
+    difficult = _text(element, "difficult") or "0"
+    if difficult not in ("0", "1"):
+        raise InputError(f"{path}: {where}: <difficult> is {difficult!r}; expected 0 or 1")
+    texts = [_text(element, f"bndbox/{corner}") for corner in _CORNERS]
+    numbers = ", ".join(f"{c}={t}" for c, t in zip(_CORNERS, texts, strict=True))
+
+    def read(
+        box: tuple[float, float, float, float] = (0, 0, 0, 0),
+        problem: checks.Problem | None = None,
+    ) -> checks.Object:
+        return checks.Object(name, box, difficult == "1", False, None, where, numbers, problem)
+
+    try:
+        xmin, ymin, xmax, ymax = (float(text or "") for text in texts)
+        if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))):
+            raise ValueError
+    except ValueError:
+        message = (
+            f"{path}: {where} ({name}): the box {numbers} is not four numbers; expected pixels"
+        )
+        return read(problem=checks.Problem("box not numeric", message))
+    if xmax <= xmin or ymax <= ymin:
+        message = (
+            f"{path}: {where} ({name}): empty box {numbers}; expected xmax > xmin, ymax > ymin"
+        )
+        return read(problem=checks.Problem("empty box", message))
+    # 1-based inclusive corners become 0-based half-open ones.
+    return read((ymin - 1, xmin - 1, ymax, xmax))
+
+
+def read_entry(root: str | os.PathLike[str], image_id: str) -> checks.Entry:
+    """Reads one annotation. An absent <difficult> means 0, an absent <size> is not compared.
+
+    Raises:
+      InputError: no annotation file, xml that does not parse or is no <annotation>, a size or
+        <difficult> that is no number, an object without a name.
+    """
+    path = str(Path(root) / "Annotations" / f"{image_id}.xml")
+    try:
+        tree = ET.parse(path).getroot()
+    except OSError:
+        raise InputError(
+            f"{path}: annotation file is missing; expected one for each image id of the split"
+        ) from None
+    except (ET.ParseError, ValueError, LookupError) as error:
+        raise InputError(f"{path}: xml that does not parse ({error}); repair the file") from None
+    if tree.tag != "annotation":
+        raise InputError(f"{path}: its root is <{tree.tag}>; expected a VOC <annotation>")
+    height, width = _size(tree, path)
+    image_path = find_image(root, image_id)
+    wanted = Path(root) / "JPEGImages" / f"{image_id}.jpg"
+    return checks.Entry(
+        image_id=image_id,
+        image_path=image_path,
+        annotation=path,
+        height=height,
+        width=width,
+        objects=tuple(
+            _read_object(element, number, path)
+            for number, element in enumerate(tree.findall("object"), 1)
+        ),
+        missing=f"{wanted}: image is missing; expected it with one of {', '.join(EXTENSIONS)}",
+    )
+
+
+def check(root: str | os.PathLike[str], image_id: str) -> checks.Checked:
+    """Reads and checks one image and its annotation (runs in a worker process)."""
+    return checks.check_entry(read_entry(root, image_id))

@@ -1,0 +1,76 @@
+"""Worker processes for the preparation of data."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import concurrent.futures.process
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from ohem_tf.errors import InputError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def _leave_with_parent() -> None:
+    """Ends a worker whose parent was killed: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+class Workers:
+    """Runs a function over items on `count` processes; with one, in this process.
+
+    The processes are spawned, not forked (TensorFlow's threads do not survive a fork), so functions
+    and items must be picklable.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._pool: concurrent.futures.ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Workers:
+        if self._count > 1:
+            self._pool = concurrent.futures.ProcessPoolExecutor(
+                self._count, multiprocessing.get_context("spawn"), _leave_with_parent
+            )
+        return self
+
+    def __exit__(self, *unused: Any) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Results in the order of the items; a bounded number of them waits in memory.
+
+        Raises:
+          InputError: a worker process died; or whatever `function` raises, in order.
+        """
+        if self._pool is None:
+            yield from map(function, items)
+            return
+        waiting: collections.deque[concurrent.futures.Future[R]] = collections.deque()
+        try:
+            for item in items:
+                waiting.append(self._pool.submit(function, item))
+                if len(waiting) > 8 * self._count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except concurrent.futures.process.BrokenProcessPool:
+            raise InputError(
+                "a worker process died, most likely for want of memory; use fewer --num_workers"
+            ) from None
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,342 @@
+r"""Prepares a data set: raw images, annotations and proposals become records.
+
+python -m ohem_tf.prepare --format=voc --root=VOCdevkit/VOC2007 --split=trainval,test \
+    --proposals=selective_search --output=DIR
+
+Every annotation and image is checked first, then proposals are computed or read and shards are
+written, each whole or not at all. Run again with the same flags it goes on from the shards that are
+finished; run with another --split it adds that split to the same data set, with the same classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+from absl import flags, logging
+from tqdm import tqdm
+
+from ohem_tf import errors
+from ohem_tf.data import checks, coco, proposals, records, shards, voc
+from ohem_tf.data.workers import Workers
+from ohem_tf.errors import InputError
+
+_SEARCH = "selective_search"
+_SHOWN = 20  # dropped records that are named one by one; all are counted
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to prepare. Fields are the flags of these names; `splits` is --split."""
+
+    format: str
+    root: str | None
+    splits: tuple[str, ...]
+    output: str
+    proposals: str = _SEARCH
+    classes: tuple[str, ...] | None = None
+    annotations: str | None = None
+    images: str | None = None
+    on_bad_record: str = "error"
+    num_workers: int = 1
+    shard_size: int = 256
+    selective_search_mode: str = "fast"
+    min_proposal_size: float = 2.0
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("format", ("voc", "coco")),
+            ("on_bad_record", ("error", "skip")),
+            ("selective_search_mode", proposals.MODES),
+        ):
+            if getattr(self, name) not in allowed:
+                have = getattr(self, name)
+                raise InputError(f"--{name}={have}: expected one of {', '.join(allowed)}")
+        for name, least in (("num_workers", 1), ("shard_size", 1), ("min_proposal_size", 0)):
+            if not getattr(self, name) >= least:
+                raise InputError(f"--{name}={getattr(self, name)}: expected at least {least}")
+        if not self.splits or len(set(self.splits)) < len(self.splits):
+            raise InputError(f"--split={','.join(self.splits)}: expected each split once")
+        for split in self.splits:
+            if not re.fullmatch(r"[\w.-]+", split):
+                raise InputError(f"--split: {split!r} is no name of a split; expected 'train', say")
+        for name in ("annotations", "images"):
+            value = getattr(self, name)
+            if value is not None and self.format == "voc":
+                raise InputError(f"--{name}: is for --format=coco; VOC folders have a fixed layout")
+            if value is not None and len(self.splits) > 1 and "{split}" not in value:
+                raise InputError(f"--{name}={value}: expected {{split}} in it, with several splits")
+            if value is None and self.root is None:
+                raise InputError("--root: expected the folder that holds the data")
+        if self.classes is not None and (
+            not all(self.classes) or len(set(self.classes)) < len(self.classes)
+        ):
+            raise InputError(f"--classes={','.join(self.classes)}: expected each name once")
+
+
+@dataclasses.dataclass
+class Split:
+    """A split between reading and writing: its good entries, and what was dropped."""
+
+    name: str
+    entries: list[checks.Checked]
+    skipped: dict[str, int]
+    category_ids: dict[str, int]
+
+    def drop(self, problem: checks.Problem, on_bad_record: str) -> None:
+        """Counts a problem under `skip`; raises it under `error`."""
+        if on_bad_record == "error":
+            raise InputError(f"{problem.message} (--on_bad_record=skip drops it)")
+        if sum(self.skipped.values()) < _SHOWN:
+            logging.warning("skipped: %s", problem.message)
+        self.skipped[problem.cause] = self.skipped.get(problem.cause, 0) + 1
+
+
+def prepare(options: Options) -> dict[str, Any]:
+    """Prepares the splits of `options` and returns what dataset.json then holds.
+
+    Raises:
+      InputError: bad input or flags; see checks.py, voc.py, coco.py and proposals.py.
+    """
+    output = Path(options.output)
+    source = None
+    how: dict[str, Any] = {"method": _SEARCH, "mode": options.selective_search_mode}
+    how["opencv"] = cv2.__version__
+    if options.proposals != _SEARCH:
+        source = proposals.ProposalFile(options.proposals)
+        how = source.describe()
+    how["min_size"] = options.min_proposal_size
+    dataset = _existing(options)
+    with Workers(options.num_workers) as workers:
+        splits = [_read_split(options, name, workers) for name in options.splits]
+        classes = options.classes or tuple(dataset["classes"]) or _find_classes(splits[0])
+        dataset["category_ids"] = _category_ids(options, splits, classes, dataset)
+        dataset["classes"] = list(classes)
+        plans = []
+        for split in splits:
+            _check_classes(split, classes, options)
+            if source is not None:
+                for entry in split.entries:
+                    source.get(entry)
+            plan = shards.content_settings(split.entries) | {"proposals": how}
+            plan |= {"classes": list(classes), "shard_size": options.shard_size}
+            plans.append(plan)
+        output.mkdir(parents=True, exist_ok=True)
+        states = [
+            _earlier(options, split.name, dataset, plan)
+            for split, plan in zip(splits, plans, strict=True)
+        ]
+        search = look_up = None
+        if source is None:
+            search = functools.partial(
+                proposals.read_and_search,
+                mode=options.selective_search_mode,
+                min_size=options.min_proposal_size,
+            )
+        else:
+            look_up = functools.partial(source.get, min_size=options.min_proposal_size)
+        for split, plan, state in zip(splits, plans, states, strict=True):
+            args = (split.entries, classes, plan, options.shard_size, state)
+            written = shards.write(output, split.name, *args, workers, search, look_up)
+            info = shards.describe(split.entries, split.skipped, classes, plan, written)
+            dataset["splits"][split.name] = info
+            records.write_json(output / "dataset.json", dataset)
+            shards.partial_path(output, split.name).unlink(missing_ok=True)
+            print(shards.summary(split.name, split.entries, info, output), flush=True)
+    return dataset
+
+
+def _existing(options: Options) -> dict[str, Any]:
+    """dataset.json of the output as far as it counts for this run; without one, an empty one."""
+    path = Path(options.output) / "dataset.json"
+    fresh = {"format": options.format, "classes": [], "category_ids": None, "splits": {}}
+    if not path.exists():
+        return fresh
+    dataset = records.read_dataset_info(options.output)
+    others = sorted(set(dataset["splits"]) - set(options.splits))
+    if options.overwrite and not others:
+        # The splits stay listed until each is replaced; classes are found afresh.
+        return fresh | {"splits": dataset["splits"]}
+    asked = {"format": options.format, "classes": options.classes and list(options.classes)}
+    for key, value in asked.items():
+        if value is not None and dataset.get(key) != value:
+            remedy = f"the splits {', '.join(others)} have it" if others else "or use --overwrite"
+            raise InputError(
+                f"{path}: {key} there: {dataset.get(key)}, now: {value}; use another --output "
+                f"({remedy})"
+            )
+    return dataset
+
+
+def _read_split(options: Options, name: str, workers: Workers) -> Split:
+    """Reads and checks all annotations and images of a split."""
+    split = Split(name, [], {}, {})
+    if options.format == "voc":
+        items: list[Any] = voc.read_split(options.root, name)
+        check: Callable[[Any], checks.Checked] = functools.partial(voc.check, options.root)
+    else:
+        annotations = options.annotations or f"{options.root}/annotations/instances_{{split}}.json"
+        images = options.images or f"{options.root}/{{split}}"
+        items, split.category_ids, problems = coco.read_entries(
+            annotations.replace("{split}", name), images.replace("{split}", name)
+        )
+        check = checks.check_entry
+        for problem in problems:
+            split.drop(problem, options.on_bad_record)
+    with tqdm(total=len(items), desc=f"checking {name}", unit="image") as progress:
+        for entry in workers.map(check, items):
+            for problem in entry.problems:
+                split.drop(problem, options.on_bad_record)
+            if entry.readable:
+                split.entries.append(entry)
+            progress.update()
+    if not split.entries:
+        raise InputError(f"split {name!r} is empty: none of its {len(items)} images can be read")
+    return split
+
+
+def _find_classes(split: Split) -> tuple[str, ...]:
+    """COCO: all categories. VOC: the names in the annotations, sorted."""
+    names = {item.name for entry in split.entries for item in entry.objects}
+    classes = tuple(split.category_ids) or tuple(sorted(names))
+    if not classes:
+        raise InputError(
+            f"split {split.name!r} has no object, so no classes can be found in it; expected the "
+            "training split first, or --classes"
+        )
+    return classes
+
+
+def _category_ids(
+    options: Options, splits: list[Split], classes: tuple[str, ...], dataset: dict[str, Any]
+) -> list[int] | None:
+    """Original ids of the classes (COCO), the same in every split; None for VOC."""
+    if options.format == "voc":
+        return None
+    found = dict(zip(dataset["classes"], dataset["category_ids"] or [], strict=True))
+    for split in splits:
+        for name, number in split.category_ids.items():
+            if name in classes and found.setdefault(name, number) != number:
+                raise InputError(
+                    f"split {split.name!r}: category {name!r} has id {number}, but {found[name]} "
+                    "in another split; expected the same categories"
+                )
+    unknown = [name for name in classes if name not in found]
+    if unknown:
+        raise InputError(f"--classes: {unknown[0]!r} is no category; expected {', '.join(found)}")
+    return [found[name] for name in classes]
+
+
+def _check_classes(split: Split, classes: tuple[str, ...], options: Options) -> None:
+    """Drops (or reports) the objects whose class is not one of `classes`."""
+    for i, entry in enumerate(split.entries):
+        known = []
+        for item in entry.objects:
+            problem = checks.check_class(item, entry, classes)
+            if problem is None:
+                known.append(item)
+            else:
+                split.drop(problem, options.on_bad_record)
+        split.entries[i] = dataclasses.replace(entry, objects=tuple(known))
+
+
+def _earlier(
+    options: Options, split: str, dataset: dict[str, Any], plan: dict[str, Any]
+) -> dict[str, Any] | None:
+    """What an earlier run with these very settings left; None where there is nothing to keep.
+
+    A split to be overwritten leaves dataset.json here, before its shards go.
+    """
+    state = shards.earlier(Path(options.output), split, dataset)
+    if state is None or state["fingerprint"] == shards.fingerprint(plan):
+        return state
+    if not options.overwrite:
+        raise InputError(
+            f"{options.output}: split {split!r} was prepared there from other input: "
+            f"{'; '.join(shards.differences(state, plan))}; use another --output or --overwrite"
+        )
+    if dataset["splits"].pop(split, None) is not None:
+        records.write_json(Path(options.output) / "dataset.json", dataset)
+    return None
+
+
+def define_flags() -> None:
+    """Defines the flags; not at import, since other binaries have flags of the same names."""
+    flags.DEFINE_enum("format", None, ["voc", "coco"], "Kind of raw data.", required=True)
+    flags.DEFINE_string(
+        "root",
+        None,
+        "VOC: the folder of Annotations, ImageSets and JPEGImages. COCO: the folder of "
+        "annotations/instances_SPLIT.json and of the images in SPLIT/.",
+    )
+    flags.DEFINE_list("split", None, "Splits, the training split first.", required=True)
+    flags.DEFINE_string("output", None, "Directory to write.", required=True)
+    flags.DEFINE_string(
+        "proposals",
+        _SEARCH,
+        f"{_SEARCH}, or a .npz, .json or .mat file of boxes computed elsewhere.",
+    )
+    flags.DEFINE_string(
+        "classes",
+        None,
+        "Class names with commas between, or a text file with one a line. By default those of the "
+        "output's dataset.json, else those found in the first split.",
+    )
+    flags.DEFINE_string("annotations", None, "COCO: the json; {split} in it is replaced.")
+    flags.DEFINE_string("images", None, "COCO: the folder of images; {split} in it is replaced.")
+    flags.DEFINE_enum(
+        "on_bad_record",
+        "error",
+        ["error", "skip"],
+        "skip drops a bad object, or an image that cannot be read, and prints a count per cause.",
+    )
+    flags.DEFINE_integer("num_workers", None, "Processes. By default one for each core.")
+    flags.DEFINE_integer("shard_size", 256, "Images per shard: what a restart repeats at most.")
+    flags.DEFINE_enum("selective_search_mode", "fast", proposals.MODES, "Kind of selective search.")
+    flags.DEFINE_float("min_proposal_size", 2.0, "Least width and height of a proposal, in pixels.")
+    flags.DEFINE_bool("overwrite", False, "Replace splits prepared there from other input.")
+
+
+def _read_classes(value: str | None) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if value.endswith(".txt") and not Path(value).is_file():
+        raise InputError(f"--classes={value}: not found; expected names, or a text file of them")
+    if Path(value).is_file():
+        lines = Path(value).read_text(encoding="utf-8").splitlines()
+        return tuple(line.strip() for line in lines if line.strip())
+    return tuple(name.strip() for name in value.split(","))
+
+
+def main(argv: list[str]) -> None:
+    # TensorFlow, imported when the first shard is written, only encodes records here: it must not
+    # take a GPU, nor talk over the progress bar.
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if argv[1:]:
+        raise InputError(f"{argv[1]}: not a flag; expected --name=value")
+    names = [field.name for field in dataclasses.fields(Options) if field.name != "splits"]
+    values = {name: getattr(flags.FLAGS, name) for name in names}
+    values["classes"] = _read_classes(values["classes"])
+    if values["num_workers"] is None:
+        # The cores this process may use, where the system tells.
+        affinity = getattr(os, "sched_getaffinity", None)
+        values["num_workers"] = len(affinity(0)) if affinity else os.cpu_count() or 1
+    prepare(Options(splits=tuple(flags.FLAGS.split), **values))
+
+
+def cli() -> None:
+    """Entry point of the console script."""
+    define_flags()
+    errors.run(main)
+
+
+if __name__ == "__main__":
+    cli()
