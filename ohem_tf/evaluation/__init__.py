@@ -1,0 +1,1 @@
+"""Average precision as PASCAL VOC and COCO define it."""

@@ -1,0 +1,171 @@
+"""Average precision as the PASCAL VOC devkit computes it. Plain numpy.
+
+G, D: ground-truth boxes and detections of one image. Boxes are [ymin, xmin, ymax, xmax] in pixels,
+half-open; all arithmetic is float64, so boxes with integer corners give the devkit's IoU exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ohem_tf.errors import InputError
+from ohem_tf.evaluation import inputs
+
+METHODS = ("voc07", "area")
+
+# Recall levels of the 11-point AP, in the floats of the evaluator that the authors' release uses
+# (py-faster-rcnn's voc_eval, and every Python evaluator that we know). Three of them lie one unit
+# in the last place above 3/10, 6/10 and 7/10: a recall of exactly 0.6 does not reach the level 0.6.
+_LEVELS = np.arange(0.0, 1.1, 0.1)
+
+# What became of a detection.
+_FALSE, _TRUE, _IGNORED = 0, 1, 2
+
+
+class Curve(NamedTuple):
+    """Precision and recall of one class after each counted detection, by falling score.
+
+    T is the number of detections that count (those matched to a `difficult` object do not).
+    """
+
+    precision: np.ndarray  # [T] float64
+    recall: np.ndarray  # [T] float64; nan where `objects` is 0
+    scores: np.ndarray  # [T] float64, falling
+    objects: int  # countable ground truth: objects that are not `difficult`
+
+
+def average_precision(
+    ground_truth: Sequence[Mapping],
+    detections: Sequence[Mapping],
+    iou_threshold: float = 0.5,
+    method: str = "voc07",
+) -> dict[int, float]:
+    """Average precision per class.
+
+    Args:
+      ground_truth: one dict per image: "boxes" [G, 4], "classes" [G], "difficult" [G] bool.
+      detections: one dict per image, in the same order: "boxes" [D, 4], "scores" [D] and
+        "classes" [D].
+      iou_threshold: a detection matches at IoU >= this, in (0, 1].
+      method: "voc07", mean of the best precision at recall >= 0, 0.1 ... 1 (VOC 2007 and the
+        paper's VOC07 tables); or "area", the area under the precision-recall curve made monotone
+        (VOC 2010 and later).
+
+    Returns:
+      {class: AP in [0, 1]} for every class in the ground truth or the detections, by rising class.
+      `nan` for a class without an object that counts.
+
+    Raises:
+      InputError: bad lists (see `inputs.check`), unknown method, threshold out of range.
+    """
+    if method not in METHODS:
+        raise InputError(f"method is {method!r}: it must be one of {', '.join(METHODS)}")
+    summary = _eleven_points if method == "voc07" else _area
+    curves = precision_recall(ground_truth, detections, iou_threshold)
+    return {c: summary(curve) if curve.objects else math.nan for c, curve in curves.items()}
+
+
+def precision_recall(
+    ground_truth: Sequence[Mapping],
+    detections: Sequence[Mapping],
+    iou_threshold: float = 0.5,
+) -> dict[int, Curve]:
+    """The precision-recall curve of every class; arguments and errors as `average_precision`.
+
+    The devkit's matching (VOCevaldet.m). The detections of a class over all images, by falling
+    score (equal scores stay in their order): each looks at the one object of its class and image
+    with the highest IoU, taken or not. Below the threshold it is false. Else, if that object is
+    `difficult` it does not count; it is true if it is the first on that object, and false if not.
+    """
+    if not 0 < iou_threshold <= 1:
+        raise InputError(f"iou_threshold is {iou_threshold}: it must lie in (0, 1]")
+    ground_truth, detections = inputs.check(ground_truth, detections)
+    gt_classes = _concatenate([image["classes"] for image in ground_truth], np.int64)
+    difficult = _concatenate([image["difficult"] for image in ground_truth], bool)
+    classes = _concatenate([image["classes"] for image in detections], np.int64)
+    scores = _concatenate([image["scores"] for image in detections], np.float64)
+    best, overlap = _best_objects(ground_truth, detections)
+
+    curves = {}
+    for class_id in np.union1d(gt_classes, classes).tolist():
+        mine = np.flatnonzero(classes == class_id)
+        mine = mine[np.argsort(-scores[mine], kind="stable")]
+        outcome = _outcomes(best[mine], overlap[mine] >= iou_threshold, difficult)
+        counted = outcome != _IGNORED
+        hits = np.cumsum(outcome[counted] == _TRUE)
+        objects = int(np.sum((gt_classes == class_id) & ~difficult))
+        curves[class_id] = Curve(
+            precision=hits / np.arange(1, len(hits) + 1),
+            recall=hits / objects if objects else np.full(len(hits), np.nan),
+            scores=scores[mine][counted],
+            objects=objects,
+        )
+    return curves
+
+
+def mean_average_precision(ap: Mapping[object, float]) -> float:
+    """Mean over the classes that have data: those whose AP is not `nan`. `nan` if none has."""
+    values = [value for value in ap.values() if not math.isnan(value)]
+    return sum(values) / len(values) if values else math.nan
+
+
+def _best_objects(
+    ground_truth: list[inputs.Arrays], detections: list[inputs.Arrays]
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each detection over all images: index (over all images) and IoU of its best object.
+
+    IoU is -1 where the image has no object of the detection's class; ties go to the first object.
+    """
+    best, overlap = [], []
+    first = 0
+    for truth, found in zip(ground_truth, detections, strict=True):
+        if len(truth["boxes"]) and len(found["boxes"]):
+            iou = _iou(found["boxes"], truth["boxes"])
+            iou[found["classes"][:, None] != truth["classes"]] = -1
+            best.append(first + iou.argmax(axis=1))
+            overlap.append(iou.max(axis=1))
+        else:
+            best.append(np.zeros(len(found["boxes"]), np.int64))
+            overlap.append(np.full(len(found["boxes"]), -1.0))
+        first += len(truth["boxes"])
+    return _concatenate(best, np.int64), _concatenate(overlap, np.float64)
+
+
+def _outcomes(best: np.ndarray, matched: np.ndarray, difficult: np.ndarray) -> np.ndarray:
+    """True, false or ignored for the detections of one class, which come by falling score."""
+    outcome = np.full(len(best), _FALSE)
+    hits = np.flatnonzero(matched)
+    _, first = np.unique(best[hits], return_index=True)
+    outcome[hits[first]] = _TRUE
+    outcome[hits[difficult[best[hits]]]] = _IGNORED
+    return outcome
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """IoU [N, M] in float64; 0 for a box without area. (`boxes.iou` needs TensorFlow.)"""
+    low = np.maximum(a[:, None, :2], b[:, :2])
+    high = np.minimum(a[:, None, 2:], b[:, 2:])
+    common = np.prod(np.maximum(high - low, 0), axis=2)
+    area_a = np.prod(np.maximum(a[:, 2:] - a[:, :2], 0), axis=1)
+    area_b = np.prod(np.maximum(b[:, 2:] - b[:, :2], 0), axis=1)
+    union = area_a[:, None] + area_b - common
+    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+
+
+def _eleven_points(curve: Curve) -> float:
+    reached = curve.recall >= _LEVELS[:, None]
+    return float(np.where(reached, curve.precision, 0).max(axis=1, initial=0).mean())
+
+
+def _area(curve: Curve) -> float:
+    # The envelope: at each point the best precision from there on.
+    envelope = np.maximum.accumulate(curve.precision[::-1])[::-1]
+    return float(np.sum(np.diff(curve.recall, prepend=0) * envelope))
+
+
+def _concatenate(arrays: list[np.ndarray], dtype: type) -> np.ndarray:
+    return np.concatenate([np.zeros(0, dtype), *arrays])
