@@ -27,7 +27,10 @@ def run(main: Callable[[list[str]], int | None]) -> None:
 def _parse_flags(argv: list[str]) -> list[str]:
     """absl's flag parsing; errors in flags and in config files become one line as well."""
     try:
-        return flags.FLAGS(argv)
+        remaining = flags.FLAGS(argv)
+        if "config" in flags.FLAGS and flags.FLAGS["config"].present:
+            _ = flags.FLAGS["config"].value.keys  # raises here if the file did not load
+        return remaining
     except flags.Error as error:
         sys.exit(_report(error))
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:

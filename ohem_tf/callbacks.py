@@ -1,0 +1,199 @@
+"""What happens around the training steps: progress, logs, evaluation, checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ohem_tf.data.records import write_json
+from ohem_tf.errors import InputError
+from ohem_tf.experiment import BEST_WEIGHTS, CHECKPOINTS
+
+LOG = "log.jsonl"
+_BEST = "best.json"
+
+
+class Progress(keras.callbacks.ProgbarLogger):
+    """Keras' progress bar over the whole run, with the latest values instead of running means."""
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Draws the bar."""
+        self.progbar.stateful_metrics = set(logs or ())
+        super().on_train_batch_end(batch, logs)
+
+
+class TrainingLog(keras.callbacks.Callback):
+    """Means over `log_every` steps, to the progress bar, TensorBoard and WORKDIR/log.jsonl.
+
+    Adds `learning_rate` and `images/s`. Stands first in the list of callbacks: those after it see
+    the means in `logs`.
+    """
+
+    def __init__(self, workdir: str, images_per_step: int, log_every: int) -> None:
+        super().__init__()
+        self._path = os.path.join(workdir, LOG)
+        self._writer = tf.summary.create_file_writer(os.path.join(workdir, "tensorboard"))
+        self._images_per_step = images_per_step
+        self._log_every = log_every
+        self._window: list[dict[str, float]] = []
+        self._shown: dict[str, float] = {}
+        self._started = 0.0
+        self._busy = 0.0
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Drops what the log holds of steps that will be done again after a resume."""
+        done = int(self.model.optimizer.iterations)
+        if os.path.exists(self._path):
+            with open(self._path, encoding="utf-8") as file:
+                lines = [line for line in file if line.endswith("\n")]
+            kept = [line for line in lines if json.loads(line)["step"] <= done]
+            with open(self._path, "w", encoding="utf-8") as file:
+                file.writelines(kept)
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Collects the values of a step; writes their means every `log_every` steps."""
+        self._window.append(dict(logs))
+        step = int(self.model.optimizer.iterations)
+        if step % self._log_every == 0 or not self._shown:
+            self._shown = self._means()
+            if step % self._log_every == 0:
+                self.write(step, self._shown)
+                self._window, self._started = [], time.perf_counter()
+        logs.clear()
+        logs.update(self._shown)
+
+    def restart_clock(self) -> None:
+        """Keeps time spent outside the training steps (evaluation, checkpoints) out of images/s."""
+        self._window, self._started = [], time.perf_counter()
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        """Adds values of a step to the log and to TensorBoard."""
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        with self._writer.as_default(step=step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+        self._writer.flush()
+
+    def _means(self) -> dict[str, float]:
+        means = {n: float(np.mean([w[n] for w in self._window])) for n in sorted(self._window[0])}
+        means["learning_rate"] = float(self.model.optimizer.learning_rate)
+        seconds = time.perf_counter() - self._started
+        means["images/s"] = len(self._window) * self._images_per_step / seconds
+        return means
+
+
+class Evaluation(keras.callbacks.Callback):
+    """mAP on the eval split every `every` steps and at the end; keeps the weights of the best."""
+
+    def __init__(
+        self, workdir: str, every: int, evaluate: Callable[[], dict], log: TrainingLog
+    ) -> None:
+        """`every` 0 evaluates only at the end; `evaluate` returns metrics that hold "mAP"."""
+        super().__init__()
+        self._workdir = workdir
+        self._every = every
+        self._evaluate = evaluate
+        self._log = log
+        self._evaluated = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Evaluates at every `every`-th step."""
+        if self._every and int(self.model.optimizer.iterations) % self._every == 0:
+            print(flush=True)  # ends the line of the progress bar
+            self._run()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Evaluates the final weights."""
+        if self._evaluated != int(self.model.optimizer.iterations):
+            self._run()
+
+    def _run(self) -> None:
+        self._evaluated = step = int(self.model.optimizer.iterations)
+        mean_ap = self._evaluate()["mAP"]
+        if mean_ap is not None:
+            self._log.write(step, {"eval/mAP": mean_ap})
+            print(f"step {step}: mAP {mean_ap:.4f}", flush=True)
+            self._keep_best(step, mean_ap)
+        self._log.restart_clock()
+
+    def _keep_best(self, step: int, mean_ap: float) -> None:
+        path = os.path.join(self._workdir, _BEST)
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                best = json.load(file)
+            if best["mAP"] >= mean_ap and best["step"] < step:
+                return
+        temporary = os.path.join(self._workdir, f"new-{BEST_WEIGHTS}")
+        self.model.save_weights(temporary)
+        os.replace(temporary, os.path.join(self._workdir, BEST_WEIGHTS))
+        write_json(path, {"step": step, "mAP": mean_ap})
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves weights, momentum and step every `every` steps and at the end; keeps the last few."""
+
+    def __init__(self, model: keras.Model, workdir: str, every: int, keep: int) -> None:
+        super().__init__()
+        state = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+        folder = os.path.join(workdir, CHECKPOINTS)
+        self._manager = tf.train.CheckpointManager(state, folder, max_to_keep=keep)
+        self._state = state
+        self._every = every
+
+    @property
+    def latest(self) -> str | None:
+        """Path of the newest checkpoint."""
+        return self._manager.latest_checkpoint
+
+    def restore(self) -> bool:
+        """Restores the newest checkpoint, if there is one.
+
+        Raises:
+          InputError: it does not fit the model of this config.
+        """
+        if self.latest is None:
+            return False
+        try:
+            self._state.restore(self.latest).assert_existing_objects_matched()
+        except (ValueError, AssertionError, tf.errors.OpError) as error:
+            raise InputError(
+                f"{self.latest} does not fit the model of this config: "
+                f"{str(error).strip().splitlines()[0]}; give another --workdir"
+            ) from error
+        return True
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Saves at every `every`-th step."""
+        if int(self.model.optimizer.iterations) % self._every == 0:
+            self.save()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Saves the final state."""
+        self.save()
+
+    def save(self) -> None:
+        """Saves now.
+
+        Raises:
+          InputError: a weight is not finite (ReLU and max pooling can hide that from the loss).
+            The last good checkpoint stays.
+        """
+        step = int(self.model.optimizer.iterations)
+        for variable in self.model.variables:
+            if not tf.reduce_all(tf.math.is_finite(variable)):
+                raise InputError(
+                    f"the weights {variable.path} are not finite at step {step}; training "
+                    f"stopped, last good checkpoint: {self.latest or 'none yet'}; a lower "
+                    "config.train.learning_rate or more config.train.warmup_steps may help"
+                )
+        if self.latest != os.path.join(self._manager.directory, f"ckpt-{step}"):
+            self._manager.save(checkpoint_number=step)

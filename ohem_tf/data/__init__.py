@@ -1,0 +1,1 @@
+"""Raw data to batches: readers, proposals, records, the input pipeline."""

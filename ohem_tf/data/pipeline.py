@@ -1,0 +1,155 @@
+"""Records to batches. Which example comes at which step is a pure function of (seed, step)."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from ohem_tf import boxes as box_ops
+from ohem_tf import images
+from ohem_tf.data.records import RecordReader, from_example, parse_example
+
+FLIPS = ("double", "random", "none")
+
+
+class Choice(NamedTuple):
+    """What the stream holds at one position.
+
+    Attributes:
+      index: of the record.
+      mirrored: whether the image is mirrored left-right.
+      shortest_side: to resize to, in pixels.
+    """
+
+    index: int
+    mirrored: bool
+    shortest_side: int
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingStream:
+    """The endless sequence of training examples, as a function of the position in it.
+
+    Position p = step * N + i is image i of the batch of N images at `step`. Every epoch is a fresh
+    permutation of the records, so training can be resumed, or replayed, anywhere at no cost.
+
+    Attributes:
+      records: the training split.
+      images_per_step: N over all replicas.
+      seed: of the permutations, flips and scales.
+      shortest_sides: lengths of the shortest side in pixels; several: one at random per image.
+      longest_side: cap on the longest side in pixels.
+      flip: "double": an epoch holds each image and its mirror image, as the release; "random":
+        each image is mirrored with probability 0.5; "none".
+      max_proposals: keep the first so many proposals of an image.
+    """
+
+    records: RecordReader
+    images_per_step: int
+    seed: int
+    shortest_sides: Sequence[int] = (600,)
+    longest_side: int = 1000
+    flip: str = "double"
+    max_proposals: int = 2000
+
+    def choice(self, position: int) -> Choice:
+        """What stands at `position`."""
+        copies = 2 if self.flip == "double" else 1
+        epoch, place = divmod(position, copies * len(self.records))
+        entry = int(_permutation(self.seed, epoch, copies * len(self.records))[place])
+        random = np.random.default_rng([self.seed, 1, position])
+        mirrored = bool(random.integers(2)) if self.flip == "random" else entry >= len(self.records)
+        side = self.shortest_sides[random.integers(len(self.shortest_sides))]
+        return Choice(entry % len(self.records), mirrored, int(side))
+
+    def image_ids(self, step: int) -> list[str]:
+        """Ids of the images in the batch at `step`."""
+        positions = range(step * self.images_per_step, (step + 1) * self.images_per_step)
+        return [from_example(self.records[self.choice(p).index]).image_id for p in positions]
+
+    def dataset(self, first_step: int = 0) -> tf.data.Dataset:
+        """Batches from `first_step` on, without end.
+
+        Returns:
+          A data set of dicts; symbols N images, H x W the largest height and width of the batch,
+          R and G the largest number of proposals and of ground truth boxes:
+            image [N, H, W, 3] float32 RGB in 0..255, resized, zeros at the bottom and right
+            size [N, 2] int32 height and width of each resized image without the padding
+            scale [N] float32 factor from original to resized pixels
+            proposals [N, R, 4], gt_boxes [N, G, 4] float32 pixels of the *original* (mirrored)
+              image; the step scales them for RoI pooling only
+            gt_classes [N, G] int32; difficult and crowd objects are left out
+            proposals_mask [N, R], gt_mask [N, G] bool: False where padded
+            position [N] int64 position in the stream
+        """
+
+        def read(position: np.int64) -> tuple[bytes, np.bool_, np.int32]:
+            index, mirrored, side = self.choice(int(position))
+            return self.records[index], np.bool_(mirrored), np.int32(side)
+
+        def load(position: tf.Tensor) -> dict[str, tf.Tensor]:
+            serialized, mirrored, side = tf.numpy_function(
+                read, [position], [tf.string, tf.bool, tf.int32], stateful=False
+            )
+            serialized, mirrored, side = (
+                tf.ensure_shape(x, []) for x in (serialized, mirrored, side)
+            )
+            example = self._example(parse_example(serialized), mirrored, side)
+            return {**example, "position": position}
+
+        first = first_step * self.images_per_step
+        dataset = tf.data.Dataset.range(first, np.iinfo(np.int64).max)
+        dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        dataset = dataset.padded_batch(self.images_per_step, drop_remainder=True)
+        return dataset.prefetch(tf.data.AUTOTUNE)
+
+    def _example(
+        self, record: dict[str, tf.Tensor], mirrored: tf.Tensor, side: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        image, scale = images.resize(images.decode(record["encoded"]), side, self.longest_side)
+        image = tf.cond(mirrored, lambda: image[:, ::-1], lambda: image)
+        counted = tf.logical_not(tf.logical_or(record["difficult"], record["crowd"]))
+        gt_boxes = tf.boolean_mask(record["boxes"], counted)
+        proposals = record["proposals"][: self.max_proposals]
+
+        def orient(boxes: tf.Tensor) -> tf.Tensor:
+            return tf.where(mirrored, box_ops.flip(boxes, record["width"]), boxes)
+
+        return {
+            "image": image,
+            "size": tf.shape(image)[:2],
+            "scale": scale,
+            "proposals": orient(proposals),
+            "proposals_mask": tf.ones(tf.shape(proposals)[:1], tf.bool),
+            "gt_boxes": orient(gt_boxes),
+            "gt_classes": tf.boolean_mask(record["classes"], counted),
+            "gt_mask": tf.ones(tf.shape(gt_boxes)[:1], tf.bool),
+        }
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng([seed, 0, epoch]).permutation(count)
+
+
+def evaluation_examples(records: RecordReader) -> Iterator[dict[str, np.ndarray]]:
+    """All records of a split in order, decoded.
+
+    Yields:
+      Dicts of numpy arrays: "image" [H, W, 3] uint8, and all of `records.parse_example` but
+      "encoded".
+    """
+
+    def load(index: tf.Tensor) -> dict[str, tf.Tensor]:
+        serialized = tf.numpy_function(lambda i: records[int(i)], [index], tf.string)
+        record = parse_example(tf.ensure_shape(serialized, []))
+        return {"image": images.decode(record.pop("encoded")), **record}
+
+    dataset = tf.data.Dataset.range(len(records))
+    dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.prefetch(2).as_numpy_iterator()

@@ -1,0 +1,75 @@
+"""Mean and standard deviation of the regression targets over a training set."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from ohem_tf.data.records import RecordReader, from_example
+from ohem_tf.matching import match
+
+FIXED_MEAN = (0.0, 0.0, 0.0, 0.0)
+FIXED_STD = (0.1, 0.1, 0.2, 0.2)  # dy, dx, dh, dw
+_MIN_SAMPLES = 2
+
+
+def fixed_target_statistics(num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean 0 and std (.1, .1, .2, .2) for every class: two [K+1, 4] float32."""
+    rows = num_classes + 1
+    return (np.tile(np.float32(FIXED_MEAN), (rows, 1)), np.tile(np.float32(FIXED_STD), (rows, 1)))
+
+
+def target_statistics(
+    records: RecordReader, max_proposals: int, mirrored_too: bool, fg_iou: float = 0.5
+) -> tuple[np.ndarray, np.ndarray]:
+    """Per-class statistics over all foreground RoIs of the set (the release's roidb.py).
+
+    RoIs are ground truth boxes and proposals with IoU >= `fg_iou`; difficult and crowd objects
+    are left out. A class with fewer than two such RoIs, or a delta that never varies, takes the
+    values of all classes together.
+
+    Args:
+      records: the training split.
+      max_proposals: as in training.
+      mirrored_too: count every image a second time, mirrored (dx changes its sign).
+      fg_iou: as in training.
+
+    Returns:
+      Mean and std, each [K+1, 4] float32 in the order dy, dx, dh, dw; row 0 (background) is
+      not used.
+    """
+    rows = len(records.classes) + 1
+    count, total, squares = np.zeros((rows, 1)), np.zeros((rows, 4)), np.zeros((rows, 4))
+    matcher = tf.function(
+        match,
+        input_signature=[
+            tf.TensorSpec([None, 4]),
+            tf.TensorSpec([None, 4]),
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([]),
+        ],
+    )
+    for index in tqdm(range(len(records)), desc="target statistics", unit="image"):
+        record = from_example(records[index])
+        counted = ~(record.difficult | record.crowd)
+        gt_boxes, gt_classes = record.boxes[counted], record.classes[counted]
+        rois = np.concatenate([gt_boxes, record.proposals[:max_proposals]])
+        labels, _, targets = (x.numpy() for x in matcher(rois, gt_boxes, gt_classes, fg_iou))
+        labels, targets = labels[labels > 0], targets[labels > 0].astype(np.float64)
+        np.add.at(count, labels, 1.0)
+        np.add.at(total, labels, targets)
+        np.add.at(squares, labels, np.square(targets))
+    if mirrored_too:
+        count, total, squares = 2 * count, 2 * total * [1, 0, 1, 1], 2 * squares
+
+    def moments(n: np.ndarray, s: np.ndarray, s2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean = s / np.maximum(n, 1)
+        return mean, np.sqrt(np.maximum(s2 / np.maximum(n, 1) - np.square(mean), 0.0))
+
+    mean, std = moments(count, total, squares)
+    all_mean, all_std = moments(count.sum(), total.sum(axis=0), squares.sum(axis=0))
+    all_std = np.where(all_std > 1e-3, all_std, FIXED_STD)
+    unusable = (count < _MIN_SAMPLES) | (std <= 1e-3)
+    mean, std = np.where(unusable, all_mean, mean), np.where(unusable, all_std, std)
+    return mean.astype(np.float32), std.astype(np.float32)

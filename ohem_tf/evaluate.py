@@ -1,0 +1,57 @@
+"""Evaluates a trained detector: python -m ohem_tf.evaluate --config=configs/NAME.py --workdir=DIR.
+
+Prints a table and, as the last line, one JSON object; the same object goes to WORKDIR/metrics.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from ohem_tf import experiment
+from ohem_tf.data.records import RecordReader, write_json
+from ohem_tf.errors import InputError, run
+from ohem_tf.evaluation.predict import Predictor, predict_split
+from ohem_tf.evaluation.report import metrics, table
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "As in training.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "As in training.")
+_SPLIT = flags.DEFINE_string("split", None, "Default: config.data.eval_split.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "'last', 'best' or a path.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Entry point of the binary."""
+    if _CONFIG.value is None or _WORKDIR.value is None:
+        raise InputError("give --config=configs/NAME.py and --workdir=DIR, as in training")
+    workdir = _WORKDIR.value
+    overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    config = experiment.trained_config(_CONFIG.value, overrides, workdir)
+    records = RecordReader(config.data.dir, _SPLIT.value or config.data.eval_split)
+    classes = tuple(experiment.load_saved(workdir)["classes"])
+    if records.classes != classes:
+        raise InputError(
+            f"{config.data.dir}: its classes {', '.join(records.classes)} are not those of the "
+            f"model in {workdir}: {', '.join(classes)}"
+        )
+    model = experiment.load_model(config, workdir, _CHECKPOINT.value)
+    predictor = Predictor(model, experiment.detection_settings(config))
+    result = metrics(
+        *predict_split(predictor, records), records.classes, **config.evaluation.to_dict()
+    )
+    write_json(os.path.join(workdir, "metrics.json"), result)
+    print(table(result))
+    print(json.dumps(result, allow_nan=False))
+
+
+def cli() -> None:
+    """Console script."""
+    run(main)
+
+
+if __name__ == "__main__":
+    cli()

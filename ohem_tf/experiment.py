@@ -1,0 +1,193 @@
+"""From a config to the objects it describes: model, optimizer, training stream, detection."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import keras
+import tensorflow as tf
+from ml_collections import ConfigDict
+
+from ohem_tf import backbones
+from ohem_tf.config import validate
+from ohem_tf.data.pipeline import TrainingStream
+from ohem_tf.data.records import RecordReader, write_json
+from ohem_tf.detection import DetectionSettings
+from ohem_tf.detector import FastRCNN
+from ohem_tf.errors import InputError
+from ohem_tf.hard_mining import HardMining
+from ohem_tf.optimizer import CaffeSGD, StepDecay
+from ohem_tf.roi_head import RoIHead
+from ohem_tf.sampling import HeuristicSampling
+
+BEST_WEIGHTS = "best.weights.h5"
+CHECKPOINTS = "checkpoints"
+CONFIG = "config.json"
+_VERSIONED = ("ohem-tf", "tensorflow", "keras", "numpy", "opencv-contrib-python-headless")
+
+
+def build_model(config: ConfigDict, num_classes: int, load_weights: bool = True) -> FastRCNN:
+    """The detector of a config.
+
+    Args:
+      config: see `config.paper`.
+      num_classes: K, background not counted.
+      load_weights: False leaves the backbone as initialised: a checkpoint follows.
+
+    Raises:
+      InputError: the backbone cannot be built, or its weights cannot be had.
+    """
+    keras.utils.set_random_seed(config.seed)
+    settings = config.backbone.to_dict()
+    if not load_weights:
+        settings["weights"] = "none"
+    backbone, fully_connected = backbones.build(**settings, dtype=config.dtype)
+    head = RoIHead(
+        num_classes,
+        backbone.channels,
+        config.head.pool_size,
+        config.head.hidden,
+        config.head.dropout,
+        config.dtype,
+    )
+    for layer, source in zip(head.hidden, fully_connected.values(), strict=False):
+        # VGG16's fc1 and fc2 start fc6 and fc7 where the head has their shape, as in the paper.
+        if [tuple(w.shape) for w in layer.weights] == [w.shape for w in source]:
+            layer.set_weights(source)
+    rois_per_image = config.train.rois_per_step // config.train.images_per_step
+    if config.sampler == "ohem":
+        sampler = HardMining(rois_per_image, **config.ohem)
+    else:
+        sampler = HeuristicSampling(rois_per_image, fg_iou=config.fg_iou, **config.heuristic)
+    return FastRCNN(backbone, head, sampler, config.head.pool_size, config.fg_iou, config.seed)
+
+
+def build_optimizer(config: ConfigDict) -> CaffeSGD:
+    """The solver of a config."""
+    train = config.train
+    schedule = StepDecay(train.learning_rate, train.decay_steps, train.gamma, train.warmup_steps)
+    return CaffeSGD(schedule, train.momentum, train.weight_decay)
+
+
+def training_stream(config: ConfigDict, records: RecordReader) -> TrainingStream:
+    """The training examples of a config."""
+    return TrainingStream(
+        records,
+        config.train.images_per_step,
+        config.seed,
+        config.data.shortest_sides,
+        config.data.longest_side,
+        config.data.flip,
+        config.data.max_proposals,
+    )
+
+
+def detection_settings(config: ConfigDict) -> DetectionSettings:
+    """How a config turns images into detections."""
+    return DetectionSettings(max_proposals=config.data.max_proposals, **config.detection)
+
+
+def save_config(
+    config: ConfigDict, overrides: Mapping[str, Any], classes: tuple[str, ...], workdir: str
+) -> None:
+    """Writes WORKDIR/config.json.
+
+    Args:
+      config: resolved.
+      overrides: the fields that were given on the command line {"train.steps": 1000, ...}.
+      classes: class names.
+      workdir: of the training run.
+    """
+    versions = {}
+    for package in _VERSIONED:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+            versions[package] = None
+    content = {
+        "config": config.to_dict(),
+        "overrides": dict(overrides),
+        "classes": classes,
+        "versions": versions,
+    }
+    write_json(os.path.join(workdir, CONFIG), content)
+
+
+def load_saved(workdir: str) -> dict[str, Any]:
+    """What `save_config` wrote: {"config", "overrides", "classes", "versions"}.
+
+    Raises:
+      InputError: the folder holds no training run.
+    """
+    path = os.path.join(workdir, CONFIG)
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--workdir: {path} cannot be read ({error}); give the --workdir of ohem_tf.train"
+        ) from error
+
+
+def trained_config(config: ConfigDict, overrides: Mapping[str, Any], workdir: str) -> ConfigDict:
+    """The config to run a trained model with.
+
+    Model and data are those it was trained with; `detection` and `evaluation` come from `config`,
+    so that one model can be tested in several ways. Fields given on the command line count over
+    both: those of the training run, then those of this one.
+
+    Args:
+      config: of this run.
+      overrides: the fields given on the command line of this run.
+      workdir: of the training run.
+
+    Raises:
+      InputError: the folder holds no training run; a setting that cannot work.
+    """
+    saved = load_saved(workdir)
+    resolved = ConfigDict(saved["config"])
+    resolved.detection = config.detection
+    resolved.evaluation = config.evaluation
+    with resolved.unlocked():
+        resolved.update_from_flattened_dict({**saved["overrides"], **overrides})
+    validate(resolved)
+    return resolved
+
+
+def load_model(config: ConfigDict, workdir: str, checkpoint: str = "last") -> FastRCNN:
+    """The trained detector in a workdir.
+
+    Args:
+      config: see `trained_config`.
+      workdir: of `python -m ohem_tf.train`.
+      checkpoint: "last", "best" (highest mAP on the eval split during training), or the path of a
+        checkpoint (`.../ckpt-2000`) or of a `.weights.h5` file.
+
+    Raises:
+      InputError: no such checkpoint, or one of another architecture.
+    """
+    model = build_model(config, len(load_saved(workdir)["classes"]), load_weights=False)
+    if checkpoint == "last":
+        path = tf.train.latest_checkpoint(os.path.join(workdir, CHECKPOINTS))
+        if path is None:
+            raise InputError(f"--workdir: {workdir} holds no checkpoint yet; train first")
+    elif checkpoint == "best":
+        path = os.path.join(workdir, BEST_WEIGHTS)
+    else:
+        path = checkpoint
+    try:
+        if path.endswith(".weights.h5"):
+            model.load_weights(path)
+        else:
+            status = tf.train.Checkpoint(model=model).restore(path)
+            status.assert_existing_objects_matched().expect_partial()
+    except (OSError, ValueError, AssertionError, tf.errors.OpError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"--checkpoint: {path} does not load into the model of this config: {reason}"
+        ) from error
+    return model
