@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from ohem_tf.data.records import write_json
 from ohem_tf.errors import InputError
-from ohem_tf.experiment import BEST_WEIGHTS, CHECKPOINTS
+from ohem_tf.experiment import BEST_WEIGHTS, CHECKPOINTS, checkpoint_of
 
 LOG = "log.jsonl"
 _BEST = "best.json"
@@ -143,7 +143,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def __init__(self, model: keras.Model, workdir: str, every: int, keep: int) -> None:
         super().__init__()
-        state = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+        state = checkpoint_of(model, model.optimizer)
         folder = os.path.join(workdir, CHECKPOINTS)
         self._manager = tf.train.CheckpointManager(state, folder, max_to_keep=keep)
         self._state = state

@@ -125,7 +125,8 @@ class FastRCNN(keras.Model):
           Class probabilities [R, K+1] (class 0 is background) and boxes [R, K+1, 4] in pixels of
           the original image, one per class, not clipped; float32.
         """
-        logits, deltas = self._head(self.backbone(image[None]), rois, scale, dropout_seed=None)
+        features = self._lean(self.backbone(image[None]))
+        logits, deltas = self._head(features, rois, scale, dropout_seed=None)
         return tf.nn.softmax(logits), self.roi_head.decode(deltas, rois)
 
     def _training_rois(self, image: dict[str, tf.Tensor]) -> RoIs:
@@ -140,7 +141,7 @@ class FastRCNN(keras.Model):
         self, features: tf.Tensor, rois: RoIs, image: dict[str, tf.Tensor]
     ) -> tf.Tensor:
         """[R] float32 ranking loss of every RoI. Nothing is kept for a backward pass."""
-        features = tf.stop_gradient(features)
+        features = self._lean(tf.stop_gradient(features))
         chunk, seed = self._sampler.chunk, None
         if self._sampler.dropout:
             seed = self._random_seed(image, _READ_ONLY_DROPOUT)
@@ -186,6 +187,13 @@ class FastRCNN(keras.Model):
         scaled = box_ops.scale(boxes, scale)
         pooled = roi_max_pool(features, scaled, image_ids, self._pool_size, STRIDE)
         return self.roi_head(pooled, dropout_seed=dropout_seed)
+
+    def _lean(self, features: tf.Tensor) -> tf.Tensor:
+        """Features in the head's precision, half the bytes to pool in bfloat16.
+
+        For forward passes only: the gradient of pooling adds up many RoIs, in float32.
+        """
+        return tf.cast(features, self.roi_head.compute_in)
 
     def _random_seed(self, image: dict[str, tf.Tensor], purpose: int) -> tf.Tensor:
         position = tf.cast(image["position"], tf.int32)

@@ -158,6 +158,18 @@ def trained_config(config: ConfigDict, overrides: Mapping[str, Any], workdir: st
     return resolved
 
 
+def checkpoint_of(model: FastRCNN, optimizer: keras.Optimizer | None = None) -> tf.train.Checkpoint:
+    """The state of a run, as plain lists of variables: weights, then momentum and step.
+
+    Not the objects themselves: TensorFlow would find the variables of a Keras model by walking its
+    attributes, and silently miss some where only the optimizer refers to them.
+    """
+    state = {"weights": [variable.value for variable in model.weights]}
+    if optimizer is not None:
+        state["optimizer"] = [variable.value for variable in optimizer.variables]
+    return tf.train.Checkpoint(**state)
+
+
 def load_model(config: ConfigDict, workdir: str, checkpoint: str = "last") -> FastRCNN:
     """The trained detector in a workdir.
 
@@ -183,7 +195,7 @@ def load_model(config: ConfigDict, workdir: str, checkpoint: str = "last") -> Fa
         if path.endswith(".weights.h5"):
             model.load_weights(path)
         else:
-            status = tf.train.Checkpoint(model=model).restore(path)
+            status = checkpoint_of(model).restore(path)
             status.assert_existing_objects_matched().expect_partial()
     except (OSError, ValueError, AssertionError, tf.errors.OpError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -41,6 +41,7 @@ class RoIHead(keras.layers.Layer):
         """
         super().__init__(name="roi_head")
         self.num_classes = num_classes
+        self.compute_in = dtype
         self._dropout = dropout
 
         def dense(

@@ -15,11 +15,13 @@ from PIL import Image
 
 from ohem_tf import experiment
 from ohem_tf.config import paper
+from ohem_tf.data import statistics
 from ohem_tf.errors import InputError
 from ohem_tf.train import train
 
 CONFIG = """
 from ohem_tf.config import paper
+from ohem_tf.data import statistics
 
 def get_config():
     config = paper()
@@ -34,6 +36,7 @@ def get_config():
     config.train.decay_steps = (6,)
     config.train.checkpoint_every, config.train.eval_every, config.train.log_every = 2, 4, 2
     config.detection.shortest_side, config.detection.longest_side = 64, 96
+    config.detection.score_threshold = 0.0
     return config
 """
 
@@ -152,15 +155,36 @@ def test_evaluate_ends_with_one_json_object(trained, config_file):
             f"--config={config_file}",
             f"--workdir={workdir}",
             f"--checkpoint={checkpoint}",
-            "--config.detection.score_threshold=0.0",
         )
         assert done.returncode == 0, done.stderr
         result = json.loads(done.stdout.splitlines()[-1])
         assert result == json.loads((workdir / "metrics.json").read_text())
-        assert 0 <= result["mAP"] <= 1
+        during = [json.loads(x) for x in (workdir / "log.jsonl").read_text().splitlines()]
+        during = [line["eval/mAP"] for line in during if "eval/mAP" in line]
+        wanted = during[-1] if checkpoint == "last" else max(during)
+        assert result["mAP"] == pytest.approx(wanted, abs=1e-6)
         assert set(result["AP"]) == set(tiny.CLASSES)
         assert (result["method"], result["iou_threshold"]) == ("voc07", 0.5)
         assert "AP50" in result["coco"]
+
+
+def test_a_checkpoint_holds_every_weight(trained, config, tmp_path):
+    workdir, _ = trained
+    last = experiment.load_model(config, str(workdir), "last")
+    fresh = experiment.build_model(config, len(tiny.CLASSES), load_weights=False)
+    for variable, start in zip(last.trainable_variables, fresh.trainable_variables, strict=True):
+        assert np.abs(variable.numpy() - start.numpy()).max() > 0, variable.path
+    last.save_weights(str(tmp_path / "last.weights.h5"))
+    again = experiment.load_model(config, str(workdir), str(tmp_path / "last.weights.h5"))
+    for a, b in zip(last.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_a_loss_that_is_not_finite_names_its_images(config, tmp_path, monkeypatch):
+    infinite = (np.zeros((4, 4), np.float32), np.zeros((4, 4), np.float32))  # std 0
+    monkeypatch.setattr(statistics, "target_statistics", lambda *_: infinite)
+    with pytest.raises(InputError, match=r"not finite at step \d, images \d{6}, \d{6};"):
+        train(config, str(tmp_path))
 
 
 def test_detect_draws_and_writes(trained, config_file, tmp_path):

@@ -1,0 +1,144 @@
+"""Writes a results page from training runs: Markdown, JSON and curves as PNG.
+
+    python -m benchmarks.report --name=bccd --workdirs=runs/bccd --output=docs/results
+
+Several workdirs (OHEM and the baseline, say) stand side by side on one page. Each must have been
+evaluated (metrics.json). The figures come from the workdirs alone: config.json, log.jsonl and
+metrics.json. `docs/results/NAME.intro.md`, if it exists, becomes the text above the tables.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+
+import matplotlib as mpl
+from absl import flags
+
+from ohem_tf.callbacks import LOG
+from ohem_tf.data.records import write_json
+from ohem_tf.errors import InputError, run
+from ohem_tf.experiment import CONFIG
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+_NAME = flags.DEFINE_string("name", None, "Name of the page.")
+_WORKDIRS = flags.DEFINE_list("workdirs", None, "Workdirs of evaluated runs, comma separated.")
+_LABELS = flags.DEFINE_list("labels", None, "A short name for each run; default: its sampler.")
+_OUTPUT = flags.DEFINE_string("output", "docs/results", "Where the page goes.")
+_SHOWN = ("loss/all_rois", "loss/hard", "cls", "box", "fg", "eval/mAP")
+
+
+def read_run(workdir: str) -> dict:
+    """What a workdir says of its run: settings, curves, metrics, and its speed."""
+    try:
+        with open(os.path.join(workdir, CONFIG), encoding="utf-8") as file:
+            saved = json.load(file)
+        with open(os.path.join(workdir, "metrics.json"), encoding="utf-8") as file:
+            metrics = json.load(file)
+        with open(os.path.join(workdir, LOG), encoding="utf-8") as file:
+            log = [json.loads(line) for line in file]
+    except OSError as error:
+        raise InputError(f"--workdirs: {error}; train and evaluate it first") from error
+    speeds = sorted(line["images/s"] for line in log if "images/s" in line)
+    rate = speeds[len(speeds) // 2]
+    train = saved["config"]["train"]
+    return {
+        "sampler": saved["config"]["sampler"],
+        "steps": train["steps"],
+        "images_per_step": train["images_per_step"],
+        "median_seconds_per_step": train["images_per_step"] / rate,
+        "training_minutes": train["steps"] * train["images_per_step"] / rate / 60,
+        "seed": saved["config"]["seed"],
+        "versions": saved["versions"],
+        "metrics": metrics,
+        "curves": {
+            name: [[line["step"], line[name]] for line in log if name in line] for name in _SHOWN
+        },
+    }
+
+
+def plot(runs: dict[str, dict], path: str) -> None:
+    """Draws the curves of all runs."""
+    names = [n for n in _SHOWN if any(len(run["curves"][n]) > 1 for run in runs.values())]
+    figure, axes = plt.subplots(2, 3, figsize=(11, 6), constrained_layout=True)
+    for axis in axes.flat[len(names) :]:
+        axis.set_visible(False)
+    for name, axis in zip(names, axes.flat, strict=False):
+        for label, result in runs.items():
+            if result["curves"][name]:
+                marker = "o" if name == "eval/mAP" else None
+                axis.plot(*zip(*result["curves"][name], strict=True), label=label, marker=marker)
+        axis.set_title(name)
+        axis.set_xlabel("step")
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+        axis.legend()
+    figure.savefig(path, dpi=90)
+
+
+def page(name: str, intro: str, runs: dict[str, dict]) -> str:
+    """The Markdown page."""
+    first = next(iter(runs.values()))["metrics"]
+    lines = [intro.strip() or f"# {name}", ""]
+    lines += [f"![curves]({name}.png)", "", "| class | objects | " + " | ".join(runs) + " |"]
+    lines.append("|---|---|" + "---|" * len(runs))
+
+    def row(label: str, values: Sequence[object]) -> str:
+        return f"| {label} | " + " | ".join(map(str, values)) + " |"
+
+    def number(value: float | None) -> str:
+        return "no data" if value is None else f"{value:.3f}"
+
+    for label in first["AP"]:
+        values = [number(run["metrics"]["AP"][label]) for run in runs.values()]
+        lines.append(row(label, [first["objects"][label], *values]))
+    values = [f"**{number(run['metrics']['mAP'])}**" for run in runs.values()]
+    lines.append(row("**mAP**", [sum(first["objects"].values()), *values]))
+    for label in ("AP", "AP50", "AP75"):
+        values = [number(run["metrics"]["coco"][label]) for run in runs.values()]
+        lines.append(row(f"COCO {label}", ["", *values]))
+    steps = [run["steps"] for run in runs.values()]
+    lines.append(row("steps", ["", *steps]))
+    seconds = [f"{run['median_seconds_per_step']:.2f}" for run in runs.values()]
+    lines.append(row("median s / step", ["", *seconds]))
+    minutes = [f"{run['training_minutes']:.0f}" for run in runs.values()]
+    lines.append(row("minutes of training", ["", *minutes]))
+    versions = next(iter(runs.values()))["versions"]
+    lines += [
+        "",
+        f"{first['images']} images; VOC AP, method `{first['method']}`, IoU >= "
+        f"{first['iou_threshold']:g}. Minutes of training: steps x median seconds a step, no "
+        "evaluations.",
+        "",
+        "Versions: " + ", ".join(f"{key} {value}" for key, value in versions.items()) + ".",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Entry point of the script."""
+    if not (_NAME.value and _WORKDIRS.value):
+        raise InputError("give --name and --workdirs")
+    results = [read_run(workdir) for workdir in _WORKDIRS.value]
+    labels = _LABELS.value or [result["sampler"] for result in results]
+    if len(set(labels)) != len(results):
+        raise InputError(f"--labels: {len(results)} runs need as many different labels")
+    runs = dict(zip(labels, results, strict=True))
+    base = os.path.join(_OUTPUT.value, _NAME.value)
+    os.makedirs(_OUTPUT.value, exist_ok=True)
+    intro = ""
+    if os.path.exists(f"{base}.intro.md"):
+        with open(f"{base}.intro.md", encoding="utf-8") as file:
+            intro = file.read()
+    with open(f"{base}.md", "w", encoding="utf-8") as file:
+        file.write(page(_NAME.value, intro, runs))
+    write_json(f"{base}.json", runs)
+    plot(runs, f"{base}.png")
+    print(f"{base}.md, {base}.json, {base}.png")
+
+
+if __name__ == "__main__":
+    run(main)

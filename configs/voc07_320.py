@@ -1,0 +1,38 @@
+"""VOC07 photographs at 320 px, EfficientNet-Lite0, OHEM.
+
+Our own splits of VOC07 test photographs resized to 320 px (train 3200, val 800): never to be
+compared with the paper's mAP. Data root and weights are given on the command line:
+    python -m ohem_tf.prepare --format=voc --root=VOC2007_320 --split=train,val \
+        --proposals=selective_search --output=records/voc07_320
+    python -m ohem_tf.train --config=configs/voc07_320.py --workdir=runs/voc07_320 \
+        --config.data.dir=records/voc07_320 --config.backbone.name=efficientnet_lite0_imagenet
+Expected duration and mAP on 2 CPU cores: docs/results/voc07_320.md.
+"""
+
+from ml_collections import ConfigDict
+
+from ohem_tf.config import paper
+
+
+def get_config() -> ConfigDict:
+    """A backbone that a CPU can fine-tune, and a small head trained from scratch."""
+    config = paper()
+    config.data.train_split = "train"
+    config.data.eval_split = "val"
+    config.data.shortest_sides = (240,)
+    config.data.longest_side = 320
+    config.data.flip = "random"
+    config.backbone.preprocessing = "lite"
+    config.backbone.frozen_until = ""
+    # The output is linear, with values up to 68; at full scale a rate of 0.01 ends in NaN.
+    config.backbone.feature_scale = 0.1
+    config.head.hidden = (512, 512)
+    config.train.steps = 4000
+    config.train.learning_rate = 0.01
+    config.train.decay_steps = (3000,)
+    config.train.warmup_steps = 200
+    config.train.checkpoint_every = 500
+    config.train.eval_every = 2000
+    config.detection.shortest_side = 240
+    config.detection.longest_side = 320
+    return config
