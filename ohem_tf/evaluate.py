@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from ohem_tf import experiment
 from ohem_tf.data.records import RecordReader, write_json
@@ -24,26 +25,46 @@ _SPLIT = flags.DEFINE_string("split", None, "Default: config.data.eval_split.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "'last', 'best' or a path.")
 
 
-def main(argv: Sequence[str]) -> None:
-    """Entry point of the binary."""
-    if _CONFIG.value is None or _WORKDIR.value is None:
-        raise InputError("give --config=configs/NAME.py and --workdir=DIR, as in training")
-    workdir = _WORKDIR.value
-    overrides = config_flags.get_override_values(flags.FLAGS["config"])
-    config = experiment.trained_config(_CONFIG.value, overrides, workdir)
-    records = RecordReader(config.data.dir, _SPLIT.value or config.data.eval_split)
+def evaluate(
+    config: ConfigDict, workdir: str, split: str | None = None, checkpoint: str = "last"
+) -> dict[str, Any]:
+    """Metrics of the detector in `workdir`, also written to WORKDIR/metrics.json.
+
+    Args:
+      config: see `experiment.trained_config`.
+      workdir: of `train.train`.
+      split: default: config.data.eval_split.
+      checkpoint: see `experiment.load_model`.
+
+    Returns:
+      See `evaluation.report.metrics`.
+
+    Raises:
+      InputError: no checkpoint, no such split, or classes other than the model's.
+    """
+    records = RecordReader(config.data.dir, split or config.data.eval_split)
     classes = tuple(experiment.load_saved(workdir)["classes"])
     if records.classes != classes:
         raise InputError(
             f"{config.data.dir}: its classes {', '.join(records.classes)} are not those of the "
             f"model in {workdir}: {', '.join(classes)}"
         )
-    model = experiment.load_model(config, workdir, _CHECKPOINT.value)
+    model = experiment.load_model(config, workdir, checkpoint)
     predictor = Predictor(model, experiment.detection_settings(config))
     result = metrics(
         *predict_split(predictor, records), records.classes, **config.evaluation.to_dict()
     )
     write_json(os.path.join(workdir, "metrics.json"), result)
+    return result
+
+
+def main(argv: Sequence[str]) -> None:
+    """Entry point of the binary."""
+    if _CONFIG.value is None or _WORKDIR.value is None:
+        raise InputError("give --config=configs/NAME.py and --workdir=DIR, as in training")
+    overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    config = experiment.trained_config(_CONFIG.value, overrides, _WORKDIR.value)
+    result = evaluate(config, _WORKDIR.value, _SPLIT.value, _CHECKPOINT.value)
     print(table(result))
     print(json.dumps(result, allow_nan=False))
 

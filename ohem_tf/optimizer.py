@@ -39,9 +39,16 @@ class CaffeSGD(keras.optimizers.SGD):
         self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor
     ) -> None:
         """Updates one variable with its gradient, already summed over the replicas."""
-        lr_mult, decay_mult = self._multipliers[self._get_variable_index(variable)]
-        gradient = gradient + self._l2 * decay_mult * variable
-        super().update_step(gradient, variable, lr_mult * learning_rate)
+        index = self._get_variable_index(variable)
+        lr_mult, decay_mult = self._multipliers[index]
+        # One fused pass over the memory of v and w; fc6 of VGG16 alone has 103 million weights.
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=self.momentums[index].value.handle,
+            lr=lr_mult * learning_rate,
+            grad=gradient + self._l2 * decay_mult * variable,
+            momentum=self.momentum,
+        )
 
     def get_config(self) -> dict:
         """The constructor's arguments."""

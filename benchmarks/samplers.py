@@ -1,0 +1,59 @@
+"""OHEM against the heuristic sampler of Fast R-CNN: the same config, data, seeds and steps.
+
+    python -m benchmarks.samplers --config=configs/quickstart.py \
+        --config.data.dir=runs/quickstart/records --workdir=runs/samplers --seeds=0,1,2
+
+Trains and evaluates both samplers for each seed, prints mAP and seconds per step side by side, and
+writes WORKDIR/samplers.json. Interrupted, it goes on where it was. One run after the other in one
+process; the ratio of step times is that of the medians.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from benchmarks.report import read_run
+from ohem_tf.data.records import write_json
+from ohem_tf.errors import InputError, run
+from ohem_tf.evaluate import evaluate
+from ohem_tf.train import train
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, a file in configs/.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Runs go to WORKDIR/SAMPLER-SEED.")
+_SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds, comma separated.")
+_SAMPLERS = ("heuristic", "ohem")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Entry point of the script."""
+    if _CONFIG.value is None or _WORKDIR.value is None:
+        raise InputError("give --config=configs/NAME.py and --workdir=DIR")
+    results: dict[str, list[dict]] = {sampler: [] for sampler in _SAMPLERS}
+    for seed in map(int, _SEEDS.value):
+        for sampler in _SAMPLERS:
+            config = _CONFIG.value.copy_and_resolve_references()
+            config.sampler, config.seed = sampler, seed
+            workdir = os.path.join(_WORKDIR.value, f"{sampler}-{seed}")
+            train(config, workdir)
+            mean_ap = evaluate(config, workdir)["mAP"]
+            seconds = read_run(workdir)["median_seconds_per_step"]
+            results[sampler].append({"seed": seed, "mAP": mean_ap, "seconds_per_step": seconds})
+    write_json(os.path.join(_WORKDIR.value, "samplers.json"), results)
+
+    print("sampler    median mAP  median s/step  mAP of each seed")
+    medians = {}
+    for sampler, runs in results.items():
+        mean_ap = statistics.median(r["mAP"] for r in runs)
+        medians[sampler] = statistics.median(r["seconds_per_step"] for r in runs)
+        each = " ".join(f"{r['mAP']:.3f}" for r in runs)
+        print(f"{sampler:9s}  {mean_ap:10.3f}  {medians[sampler]:13.3f}  {each}")
+    print(f"an OHEM step takes {medians['ohem'] / medians['heuristic']:.2f} times a baseline step")
+
+
+if __name__ == "__main__":
+    run(main)
