@@ -24,10 +24,6 @@ from ohem_tf.experiment import CONFIG
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-_NAME = flags.DEFINE_string("name", None, "Name of the page.")
-_WORKDIRS = flags.DEFINE_list("workdirs", None, "Workdirs of evaluated runs, comma separated.")
-_LABELS = flags.DEFINE_list("labels", None, "A short name for each run; default: its sampler.")
-_OUTPUT = flags.DEFINE_string("output", "docs/results", "Where the page goes.")
 _SHOWN = ("loss/all_rois", "loss/hard", "cls", "box", "fg", "eval/mAP")
 
 
@@ -40,9 +36,11 @@ def read_run(workdir: str) -> dict:
             metrics = json.load(file)
         with open(os.path.join(workdir, LOG), encoding="utf-8") as file:
             log = [json.loads(line) for line in file]
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"--workdirs: {error}; train and evaluate it first") from error
     speeds = sorted(line["images/s"] for line in log if "images/s" in line)
+    if not speeds:
+        raise InputError(f"{workdir}/{LOG} holds no steps: train at least config.train.log_every")
     rate = speeds[len(speeds) // 2]
     train = saved["config"]["train"]
     return {
@@ -118,27 +116,37 @@ def page(name: str, intro: str, runs: dict[str, dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def define_flags() -> None:
+    """Defines the flags."""
+    flags.DEFINE_string("name", None, "Name of the page.")
+    flags.DEFINE_list("workdirs", None, "Workdirs of evaluated runs, comma separated.")
+    flags.DEFINE_list("labels", None, "A short name for each run; default: its sampler.")
+    flags.DEFINE_string("output", "docs/results", "Where the page goes.")
+
+
 def main(argv: Sequence[str]) -> None:
     """Entry point of the script."""
-    if not (_NAME.value and _WORKDIRS.value):
+    given = flags.FLAGS
+    if not (given.name and given.workdirs):
         raise InputError("give --name and --workdirs")
-    results = [read_run(workdir) for workdir in _WORKDIRS.value]
-    labels = _LABELS.value or [result["sampler"] for result in results]
+    results = [read_run(workdir) for workdir in given.workdirs]
+    labels = given.labels or [result["sampler"] for result in results]
     if len(set(labels)) != len(results):
         raise InputError(f"--labels: {len(results)} runs need as many different labels")
     runs = dict(zip(labels, results, strict=True))
-    base = os.path.join(_OUTPUT.value, _NAME.value)
-    os.makedirs(_OUTPUT.value, exist_ok=True)
+    base = os.path.join(given.output, given.name)
+    os.makedirs(given.output, exist_ok=True)
     intro = ""
     if os.path.exists(f"{base}.intro.md"):
         with open(f"{base}.intro.md", encoding="utf-8") as file:
             intro = file.read()
     with open(f"{base}.md", "w", encoding="utf-8") as file:
-        file.write(page(_NAME.value, intro, runs))
+        file.write(page(given.name, intro, runs))
     write_json(f"{base}.json", runs)
     plot(runs, f"{base}.png")
     print(f"{base}.md, {base}.json, {base}.png")
 
 
 if __name__ == "__main__":
+    define_flags()
     run(main)

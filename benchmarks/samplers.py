@@ -1,7 +1,7 @@
 """OHEM against the heuristic sampler of Fast R-CNN: the same config, data, seeds and steps.
 
     python -m benchmarks.samplers --config=configs/quickstart.py \
-        --config.data.dir=runs/quickstart/records --workdir=runs/samplers --seeds=0,1,2
+        --config.data.dir=runs/quickstart/records --workdir=runs/samplers --seed=0 --seed=1
 
 Trains and evaluates both samplers for each seed, prints mAP and seconds per step side by side, and
 writes WORKDIR/samplers.json. Interrupted, it goes on where it was. One run after the other in one
@@ -14,6 +14,7 @@ import os
 import statistics
 from collections.abc import Sequence
 
+import keras
 from absl import flags
 from ml_collections import config_flags
 
@@ -23,27 +24,33 @@ from ohem_tf.errors import InputError, run
 from ohem_tf.evaluate import evaluate
 from ohem_tf.train import train
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, a file in configs/.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Runs go to WORKDIR/SAMPLER-SEED.")
-_SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds, comma separated.")
 _SAMPLERS = ("heuristic", "ohem")
+
+
+def define_flags() -> None:
+    """Defines the flags."""
+    config_flags.DEFINE_config_file("config", None, "Experiment, a file in configs/.")
+    flags.DEFINE_string("workdir", None, "Runs go to WORKDIR/SAMPLER-SEED.")
+    flags.DEFINE_multi_integer("seed", [0], "A seed; give the flag several times for several.")
 
 
 def main(argv: Sequence[str]) -> None:
     """Entry point of the script."""
-    if _CONFIG.value is None or _WORKDIR.value is None:
+    given = flags.FLAGS
+    if given.config is None or given.workdir is None:
         raise InputError("give --config=configs/NAME.py and --workdir=DIR")
     results: dict[str, list[dict]] = {sampler: [] for sampler in _SAMPLERS}
-    for seed in map(int, _SEEDS.value):
+    for seed in given.seed:
         for sampler in _SAMPLERS:
-            config = _CONFIG.value.copy_and_resolve_references()
+            keras.backend.clear_session()  # forget the model before
+            config = given.config.copy_and_resolve_references()
             config.sampler, config.seed = sampler, seed
-            workdir = os.path.join(_WORKDIR.value, f"{sampler}-{seed}")
+            workdir = os.path.join(given.workdir, f"{sampler}-{seed}")
             train(config, workdir)
             mean_ap = evaluate(config, workdir)["mAP"]
             seconds = read_run(workdir)["median_seconds_per_step"]
             results[sampler].append({"seed": seed, "mAP": mean_ap, "seconds_per_step": seconds})
-    write_json(os.path.join(_WORKDIR.value, "samplers.json"), results)
+    write_json(os.path.join(given.workdir, "samplers.json"), results)
 
     print("sampler    median mAP  median s/step  mAP of each seed")
     medians = {}
@@ -56,4 +63,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    define_flags()
     run(main)

@@ -5,7 +5,10 @@ compared with the paper's mAP. Data root and weights are given on the command li
     python -m ohem_tf.prepare --format=voc --root=VOC2007_320 --split=train,val \
         --proposals=selective_search --output=records/voc07_320
     python -m ohem_tf.train --config=configs/voc07_320.py --workdir=runs/voc07_320 \
-        --config.data.dir=records/voc07_320 --config.backbone.name=efficientnet_lite0_imagenet
+        --config.data.dir=records/voc07_320 \
+        --config.backbone.name=WEIGHTS/efficientnet_lite0_imagenet
+The backbone is a local KerasHub preset here; a handle of another EfficientNet-Lite0 works as well
+(extra [hub]).
 Expected duration and mAP on 2 CPU cores: docs/results/voc07_320.md.
 """
 
@@ -22,6 +25,7 @@ def get_config() -> ConfigDict:
     config.data.shortest_sides = (240,)
     config.data.longest_side = 320
     config.data.flip = "random"
+    config.backbone.name = ""  # see above
     config.backbone.preprocessing = "lite"
     config.backbone.frozen_until = ""
     # The output is linear, with values up to 68; at full scale a rate of 0.01 ends in NaN.

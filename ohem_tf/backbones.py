@@ -109,6 +109,18 @@ def build(
     Raises:
       InputError: unknown name, weights that cannot be had or do not fit, no such layer.
     """
+    if not name:
+        raise InputError(
+            "config.backbone.name is empty; give vgg16, a class of keras.applications, or a "
+            "KerasHub preset (handle or folder)"
+        )
+    if preprocessing == "auto":
+        preprocessing = _default_preprocessing(name)
+    elif preprocessing not in PREPROCESSING:
+        raise InputError(
+            f"config.backbone.preprocessing: '{preprocessing}' is not one of "
+            f"{', '.join(['auto', *PREPROCESSING])}"
+        )
     fully_connected: dict[str, list[np.ndarray]] = {}
     with _computing_in(dtype):
         if name == "vgg16":
@@ -120,13 +132,6 @@ def build(
     if name == "vgg16":
         fully_connected = pretrained.load_vgg16(network, weights)
     network = _cut(network, layer, name)
-    if preprocessing == "auto":
-        preprocessing = _default_preprocessing(name)
-    elif preprocessing not in PREPROCESSING:
-        raise InputError(
-            f"config.backbone.preprocessing: '{preprocessing}' is not one of "
-            f"{', '.join(['auto', *PREPROCESSING])}"
-        )
     return Backbone(network, preprocessing, frozen_until, feature_scale), fully_connected
 
 
@@ -209,7 +214,10 @@ def _cut(network: keras.Model, layer: str, name: str) -> keras.Model:
     layers = {x.name: x for x in network.layers}
     if layer:
         if layer not in layers:
-            raise InputError(f"config.backbone.layer: {name} has no layer '{layer}'")
+            raise InputError(
+                f"config.backbone.layer: {name} has no layer '{layer}'; its layers: "
+                f"{', '.join(layers)}"
+            )
         output = layers[layer].output
     elif "P4" in (pyramid := getattr(network, "pyramid_outputs", {})):
         output = pyramid["P4"]
@@ -258,7 +266,8 @@ def _freeze(network: keras.Model, frozen_until: str) -> None:
     names = [layer.name for layer in network.layers]
     if frozen_until and frozen_until not in names:
         raise InputError(
-            f"config.backbone.frozen_until: {network.name} has no layer '{frozen_until}'"
+            f"config.backbone.frozen_until: {network.name} has no layer '{frozen_until}'; '' "
+            f"trains all; its layers: {', '.join(names)}"
         )
     last = names.index(frozen_until) if frozen_until else -1
     for layer in network.layers[: last + 1]:

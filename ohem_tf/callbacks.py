@@ -49,7 +49,7 @@ class TrainingLog(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Drops what the log holds of steps that will be done again after a resume."""
-        done = int(self.model.optimizer.iterations)
+        done = self.model.step
         if os.path.exists(self._path):
             with open(self._path, encoding="utf-8") as file:
                 lines = [line for line in file if line.endswith("\n")]
@@ -61,7 +61,7 @@ class TrainingLog(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Collects the values of a step; writes their means every `log_every` steps."""
         self._window.append(dict(logs))
-        step = int(self.model.optimizer.iterations)
+        step = self.model.step
         if step % self._log_every == 0 or not self._shown:
             self._shown = self._means()
             if step % self._log_every == 0:
@@ -107,17 +107,23 @@ class Evaluation(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Evaluates at every `every`-th step."""
-        if self._every and int(self.model.optimizer.iterations) % self._every == 0:
+        if self._every and self.model.step % self._every == 0:
             print(flush=True)  # ends the line of the progress bar
             self._run()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Evaluates the final weights."""
-        if self._evaluated != int(self.model.optimizer.iterations):
+        if self._evaluated != self.model.step:
+            self._run()
+
+    def finish(self, model: keras.Model) -> None:
+        """Evaluates a model whose training had ended but for this."""
+        if not os.path.exists(os.path.join(self._workdir, _BEST)):
+            self.set_model(model)
             self._run()
 
     def _run(self) -> None:
-        self._evaluated = step = int(self.model.optimizer.iterations)
+        self._evaluated = step = self.model.step
         mean_ap = self._evaluate()["mAP"]
         if mean_ap is not None:
             self._log.write(step, {"eval/mAP": mean_ap})
@@ -173,7 +179,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Saves at every `every`-th step."""
-        if int(self.model.optimizer.iterations) % self._every == 0:
+        if self.model.step % self._every == 0:
             self.save()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
@@ -187,11 +193,11 @@ class Checkpoints(keras.callbacks.Callback):
           InputError: a weight is not finite (ReLU and max pooling can hide that from the loss).
             The last good checkpoint stays.
         """
-        step = int(self.model.optimizer.iterations)
+        step = self.model.step
         for variable in self.model.variables:
             if not tf.reduce_all(tf.math.is_finite(variable)):
                 raise InputError(
-                    f"the weights {variable.path} are not finite at step {step}; training "
+                    f"the weights {variable.path} are not finite after step {step}; training "
                     f"stopped, last good checkpoint: {self.latest or 'none yet'}; a lower "
                     "config.train.learning_rate or more config.train.warmup_steps may help"
                 )

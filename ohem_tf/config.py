@@ -107,10 +107,12 @@ def validate(config: ConfigDict) -> None:
         _check(_get(config, name) >= 0, name, _get(config, name), "a number >= 0")
     fractions = (
         "fg_iou ohem.iou_threshold heuristic.fg_fraction heuristic.bg_lo heuristic.bg_hi "
-        "detection.score_threshold detection.nms_iou detection.voting_iou evaluation.iou_threshold"
+        "detection.score_threshold detection.nms_iou detection.voting_iou"
     )
     for name in fractions.split():
         _check(0 <= _get(config, name) <= 1, name, _get(config, name), "a number in [0, 1]")
+    threshold = config.evaluation.iou_threshold
+    _check(0 < threshold <= 1, "evaluation.iou_threshold", threshold, "a number in (0, 1]")
     for name in ("head.dropout", "train.momentum"):
         _check(0 <= _get(config, name) < 1, name, _get(config, name), "a number in [0, 1)")
     for name in ("data.shortest_sides", "head.hidden"):

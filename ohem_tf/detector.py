@@ -21,6 +21,8 @@ from ohem_tf.sampling import HeuristicSampling, sample_rois
 # not depend on the number of replicas, nor on where training was interrupted.
 _READ_ONLY_DROPOUT, _REGULAR_DROPOUT, _SAMPLING = range(3)
 
+NON_FINITE = "non-finite loss"  # in the message of the error that train_step raises
+
 
 class RoIs(NamedTuple):
     """The R RoIs of one image: its ground truth boxes, then its proposals.
@@ -78,6 +80,11 @@ class FastRCNN(keras.Model):
         self._seed = seed
         self.built = True
 
+    @property
+    def step(self) -> int:
+        """The number of updates so far."""
+        return int(tf.convert_to_tensor(self.optimizer.iterations))  # mirrored on several devices
+
     def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One SGD step on the N images of `batch` (see data/pipeline.py), image by image."""
         images = _unbatch(batch)
@@ -104,11 +111,12 @@ class FastRCNN(keras.Model):
                 hard_losses = self._roi_losses(features, hard, image["scale"], seed)
                 cls, box = _mean(hard_losses.cls), _mean(hard_losses.box)
                 loss = (cls + box) / global_n
-            with tf.control_dependencies([_assert_finite(loss)]):
+            with tf.control_dependencies([loss]):  # which is finite, or the step ends here
                 gradients = _accumulate(gradients, tape.gradient(loss, variables))
             metrics.append(_image_metrics(cls, box, hard, losses))
         # 5. One weight update.
-        self.optimizer.apply(gradients, variables)
+        with tf.control_dependencies(gradients):
+            self.optimizer.apply(gradients, variables)
         return {name: tf.add_n([m[name] for m in metrics]) / len(images) for name in metrics[0]}
 
     def predict_rois(
@@ -174,7 +182,8 @@ class FastRCNN(keras.Model):
         self, features: tf.Tensor, rois: RoIs, scale: tf.Tensor, dropout_seed: tf.Tensor | None
     ) -> RoILosses:
         logits, deltas = self._head(features, rois.boxes, scale, dropout_seed)
-        return roi_losses(logits, deltas, rois.labels, rois.targets)
+        losses = roi_losses(logits, deltas, rois.labels, rois.targets)
+        return RoILosses(*(tf.debugging.assert_all_finite(x, NON_FINITE) for x in losses))
 
     def _head(
         self,
@@ -234,11 +243,6 @@ def _accumulate(
         raise RuntimeError("the loss does not depend on every trainable variable")
     gradients = [tf.convert_to_tensor(g) for g in gradients]
     return [a + b for a, b in zip(total, gradients, strict=True)] if total else gradients
-
-
-def _assert_finite(loss: tf.Tensor) -> tf.Operation:
-    """Fails the step before it changes a weight; train.py names the images."""
-    return tf.debugging.assert_all_finite(loss, "non-finite loss")
 
 
 def _image_metrics(

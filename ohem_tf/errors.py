@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
 from absl import app, flags
+
+_CONFIG_ERRORS = (
+    AttributeError,
+    ImportError,
+    KeyError,
+    NameError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 
 
 class InputError(ValueError):
@@ -17,6 +29,8 @@ def run(main: Callable[[list[str]], int | None]) -> None:
 
     def guarded(argv: list[str]) -> int | None:
         try:
+            if argv[1:]:
+                raise InputError(f"{argv[1]}: not a flag; expected --NAME=VALUE")
             return main(argv)
         except InputError as error:
             return _report(error)
@@ -33,11 +47,24 @@ def _parse_flags(argv: list[str]) -> list[str]:
         return remaining
     except flags.Error as error:
         sys.exit(_report(error))
-    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    except _CONFIG_ERRORS as error:
         # ml_collections raises these for a config field that does not exist (its message suggests
         # the nearest one) and for a config file that cannot be loaded.
-        message = error.args[0] if error.args else error
-        sys.exit(_report(f"--config: {message}"))
+        sys.exit(_report(f"--config: {_plain(error)}"))
+
+
+def make_folder(path: str, flag: str) -> None:
+    """Creates the folder that `--flag` names; InputError if it cannot be one."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--{flag}: {path} cannot be a folder: {error.strerror}") from error
+
+
+def _plain(error: Exception) -> str:
+    """The message of an exception; ml_collections wraps its own in quotes and escapes."""
+    message = str(error.args[0] if error.args and not isinstance(error, SyntaxError) else error)
+    return message.replace("\\n", " ").replace("\\'", "'").replace('\\"', '"')
 
 
 def _report(error: object) -> int:

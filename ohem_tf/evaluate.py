@@ -19,11 +19,6 @@ from ohem_tf.errors import InputError, run
 from ohem_tf.evaluation.predict import Predictor, predict_split
 from ohem_tf.evaluation.report import metrics, table
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "As in training.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "As in training.")
-_SPLIT = flags.DEFINE_string("split", None, "Default: config.data.eval_split.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "'last', 'best' or a path.")
-
 
 def evaluate(
     config: ConfigDict, workdir: str, split: str | None = None, checkpoint: str = "last"
@@ -58,19 +53,29 @@ def evaluate(
     return result
 
 
+def define_flags() -> None:
+    """Defines the flags (not at import: binaries share names, and scripts import this module)."""
+    config_flags.DEFINE_config_file("config", None, "As in training.")
+    flags.DEFINE_string("workdir", None, "As in training.")
+    flags.DEFINE_string("split", None, "Default: config.data.eval_split.")
+    flags.DEFINE_string("checkpoint", "last", "'last', 'best' or a path.")
+
+
 def main(argv: Sequence[str]) -> None:
     """Entry point of the binary."""
-    if _CONFIG.value is None or _WORKDIR.value is None:
+    given = flags.FLAGS
+    if given.config is None or given.workdir is None:
         raise InputError("give --config=configs/NAME.py and --workdir=DIR, as in training")
-    overrides = config_flags.get_override_values(flags.FLAGS["config"])
-    config = experiment.trained_config(_CONFIG.value, overrides, _WORKDIR.value)
-    result = evaluate(config, _WORKDIR.value, _SPLIT.value, _CHECKPOINT.value)
+    overrides = config_flags.get_override_values(given["config"])
+    config = experiment.trained_config(given.config, overrides, given.workdir)
+    result = evaluate(config, given.workdir, given.split, given.checkpoint)
     print(table(result))
     print(json.dumps(result, allow_nan=False))
 
 
 def cli() -> None:
     """Console script."""
+    define_flags()
     run(main)
 
 

@@ -41,12 +41,17 @@ class CaffeSGD(keras.optimizers.SGD):
         """Updates one variable with its gradient, already summed over the replicas."""
         index = self._get_variable_index(variable)
         lr_mult, decay_mult = self._multipliers[index]
+        rate = lr_mult * learning_rate
+        gradient = gradient + self._l2 * decay_mult * variable
+        if not self.momentum:
+            variable.assign_sub(rate * gradient)
+            return
         # One fused pass over the memory of v and w; fc6 of VGG16 alone has 103 million weights.
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=variable.handle,
             accum=self.momentums[index].value.handle,
-            lr=lr_mult * learning_rate,
-            grad=gradient + self._l2 * decay_mult * variable,
+            lr=rate,
+            grad=gradient,
             momentum=self.momentum,
         )
 

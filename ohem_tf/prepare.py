@@ -14,21 +14,18 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
-from absl import flags, logging
-from tqdm import tqdm
+from absl import flags
 
 from ohem_tf import errors
-from ohem_tf.data import checks, coco, proposals, records, shards, voc
+from ohem_tf.data import proposals, records, shards, splits
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
 
 _SEARCH = "selective_search"
-_SHOWN = 20  # dropped records that are named one by one; all are counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +50,7 @@ class Options:
     def __post_init__(self) -> None:
         for name, allowed in (
             ("format", ("voc", "coco")),
-            ("on_bad_record", ("error", "skip")),
+            ("on_bad_record", splits.ON_BAD_RECORD),
             ("selective_search_mode", proposals.MODES),
         ):
             if getattr(self, name) not in allowed:
@@ -81,57 +78,46 @@ class Options:
             raise InputError(f"--classes={','.join(self.classes)}: expected each name once")
 
 
-@dataclasses.dataclass
-class Split:
-    """A split between reading and writing: its good entries, and what was dropped."""
-
-    name: str
-    entries: list[checks.Checked]
-    skipped: dict[str, int]
-    category_ids: dict[str, int]
-
-    def drop(self, problem: checks.Problem, on_bad_record: str) -> None:
-        """Counts a problem under `skip`; raises it under `error`."""
-        if on_bad_record == "error":
-            raise InputError(f"{problem.message} (--on_bad_record=skip drops it)")
-        if sum(self.skipped.values()) < _SHOWN:
-            logging.warning("skipped: %s", problem.message)
-        self.skipped[problem.cause] = self.skipped.get(problem.cause, 0) + 1
-
-
 def prepare(options: Options) -> dict[str, Any]:
     """Prepares the splits of `options` and returns what dataset.json then holds.
 
     Raises:
-      InputError: bad input or flags; see checks.py, voc.py, coco.py and proposals.py.
+      InputError: bad input or flags; see checks.py, voc.py, coco.py, splits.py and proposals.py.
     """
+    errors.make_folder(options.output, "output")
     output = Path(options.output)
     source = None
     how: dict[str, Any] = {"method": _SEARCH, "mode": options.selective_search_mode}
     how["opencv"] = cv2.__version__
-    if options.proposals != _SEARCH:
+    if options.proposals == _SEARCH:
+        proposals.require_selective_search()
+    else:
         source = proposals.ProposalFile(options.proposals)
         how = source.describe()
     how["min_size"] = options.min_proposal_size
     dataset = _existing(options)
+    earlier = [shards.earlier(output, name, dataset) for name in options.splits]
+    found = [_list_split(options, name) for name in options.splits]
     with Workers(options.num_workers) as workers:
-        splits = [_read_split(options, name, workers) for name in options.splits]
-        classes = options.classes or tuple(dataset["classes"]) or _find_classes(splits[0])
-        dataset["category_ids"] = _category_ids(options, splits, classes, dataset)
+        for split in found:
+            split.check(workers)
+        classes = options.classes or tuple(dataset["classes"]) or splits.find_classes(found[0])
+        if options.format == "coco":
+            known = zip(dataset["classes"], dataset["category_ids"] or [], strict=True)
+            dataset["category_ids"] = splits.category_ids(found, classes, dict(known))
         dataset["classes"] = list(classes)
         plans = []
-        for split in splits:
-            _check_classes(split, classes, options)
+        for split in found:
+            split.keep_classes(classes)
             if source is not None:
                 for entry in split.entries:
                     source.get(entry)
             plan = shards.content_settings(split.entries) | {"proposals": how}
             plan |= {"classes": list(classes), "shard_size": options.shard_size}
             plans.append(plan)
-        output.mkdir(parents=True, exist_ok=True)
         states = [
-            _earlier(options, split.name, dataset, plan)
-            for split, plan in zip(splits, plans, strict=True)
+            _resume(options, split.name, state, dataset, plan)
+            for split, state, plan in zip(found, earlier, plans, strict=True)
         ]
         search = look_up = None
         if source is None:
@@ -142,7 +128,7 @@ def prepare(options: Options) -> dict[str, Any]:
             )
         else:
             look_up = functools.partial(source.get, min_size=options.min_proposal_size)
-        for split, plan, state in zip(splits, plans, states, strict=True):
+        for split, plan, state in zip(found, plans, states, strict=True):
             args = (split.entries, classes, plan, options.shard_size, state)
             written = shards.write(output, split.name, *args, workers, search, look_up)
             info = shards.describe(split.entries, split.skipped, classes, plan, written)
@@ -175,86 +161,27 @@ def _existing(options: Options) -> dict[str, Any]:
     return dataset
 
 
-def _read_split(options: Options, name: str, workers: Workers) -> Split:
-    """Reads and checks all annotations and images of a split."""
-    split = Split(name, [], {}, {})
+def _list_split(options: Options, name: str) -> splits.Split:
+    """Reads what a split lists, but no image."""
     if options.format == "voc":
-        items: list[Any] = voc.read_split(options.root, name)
-        check: Callable[[Any], checks.Checked] = functools.partial(voc.check, options.root)
-    else:
-        annotations = options.annotations or f"{options.root}/annotations/instances_{{split}}.json"
-        images = options.images or f"{options.root}/{{split}}"
-        items, split.category_ids, problems = coco.read_entries(
-            annotations.replace("{split}", name), images.replace("{split}", name)
-        )
-        check = checks.check_entry
-        for problem in problems:
-            split.drop(problem, options.on_bad_record)
-    with tqdm(total=len(items), desc=f"checking {name}", unit="image") as progress:
-        for entry in workers.map(check, items):
-            for problem in entry.problems:
-                split.drop(problem, options.on_bad_record)
-            if entry.readable:
-                split.entries.append(entry)
-            progress.update()
-    if not split.entries:
-        raise InputError(f"split {name!r} is empty: none of its {len(items)} images can be read")
-    return split
+        return splits.list_voc(options.root, name, options.on_bad_record)
+    annotations = options.annotations or f"{options.root}/annotations/instances_{{split}}.json"
+    images = options.images or f"{options.root}/{{split}}"
+    paths = (path.replace("{split}", name) for path in (annotations, images))
+    return splits.list_coco(*paths, name, options.on_bad_record)
 
 
-def _find_classes(split: Split) -> tuple[str, ...]:
-    """COCO: all categories. VOC: the names in the annotations, sorted."""
-    names = {item.name for entry in split.entries for item in entry.objects}
-    classes = tuple(split.category_ids) or tuple(sorted(names))
-    if not classes:
-        raise InputError(
-            f"split {split.name!r} has no object, so no classes can be found in it; expected the "
-            "training split first, or --classes"
-        )
-    return classes
-
-
-def _category_ids(
-    options: Options, splits: list[Split], classes: tuple[str, ...], dataset: dict[str, Any]
-) -> list[int] | None:
-    """Original ids of the classes (COCO), the same in every split; None for VOC."""
-    if options.format == "voc":
-        return None
-    found = dict(zip(dataset["classes"], dataset["category_ids"] or [], strict=True))
-    for split in splits:
-        for name, number in split.category_ids.items():
-            if name in classes and found.setdefault(name, number) != number:
-                raise InputError(
-                    f"split {split.name!r}: category {name!r} has id {number}, but {found[name]} "
-                    "in another split; expected the same categories"
-                )
-    unknown = [name for name in classes if name not in found]
-    if unknown:
-        raise InputError(f"--classes: {unknown[0]!r} is no category; expected {', '.join(found)}")
-    return [found[name] for name in classes]
-
-
-def _check_classes(split: Split, classes: tuple[str, ...], options: Options) -> None:
-    """Drops (or reports) the objects whose class is not one of `classes`."""
-    for i, entry in enumerate(split.entries):
-        known = []
-        for item in entry.objects:
-            problem = checks.check_class(item, entry, classes)
-            if problem is None:
-                known.append(item)
-            else:
-                split.drop(problem, options.on_bad_record)
-        split.entries[i] = dataclasses.replace(entry, objects=tuple(known))
-
-
-def _earlier(
-    options: Options, split: str, dataset: dict[str, Any], plan: dict[str, Any]
+def _resume(
+    options: Options,
+    split: str,
+    state: dict[str, Any] | None,
+    dataset: dict[str, Any],
+    plan: dict[str, Any],
 ) -> dict[str, Any] | None:
-    """What an earlier run with these very settings left; None where there is nothing to keep.
+    """What an earlier run left (`state`) if it had these very settings, else None.
 
     A split to be overwritten leaves dataset.json here, before its shards go.
     """
-    state = shards.earlier(Path(options.output), split, dataset)
     if state is None or state["fingerprint"] == shards.fingerprint(plan):
         return state
     if not options.overwrite:
@@ -294,7 +221,7 @@ def define_flags() -> None:
     flags.DEFINE_enum(
         "on_bad_record",
         "error",
-        ["error", "skip"],
+        splits.ON_BAD_RECORD,
         "skip drops a bad object, or an image that cannot be read, and prints a count per cause.",
     )
     flags.DEFINE_integer("num_workers", None, "Processes. By default one for each core.")
@@ -310,18 +237,21 @@ def _read_classes(value: str | None) -> tuple[str, ...] | None:
     if value.endswith(".txt") and not Path(value).is_file():
         raise InputError(f"--classes={value}: not found; expected names, or a text file of them")
     if Path(value).is_file():
-        lines = Path(value).read_text(encoding="utf-8").splitlines()
+        try:
+            lines = Path(value).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"--classes={value}: cannot be read ({error}); expected UTF-8 text, a name a line"
+            ) from None
         return tuple(line.strip() for line in lines if line.strip())
     return tuple(name.strip() for name in value.split(","))
 
 
 def main(argv: list[str]) -> None:
+    """Entry point of the binary."""
     # TensorFlow, imported when the first shard is written, only encodes records here: it must not
-    # take a GPU, nor talk over the progress bar.
+    # take a GPU.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if argv[1:]:
-        raise InputError(f"{argv[1]}: not a flag; expected --name=value")
     names = [field.name for field in dataclasses.fields(Options) if field.name != "splits"]
     values = {name: getattr(flags.FLAGS, name) for name in names}
     values["classes"] = _read_classes(values["classes"])

@@ -106,7 +106,7 @@ def download(make: Callable[[], keras.Model], name: str) -> keras.Model:
         return make()
     except Exception as error:  # urllib, ssl and socket errors all end here.
         raise InputError(
-            f"config.backbone.weights: Keras could not download the ImageNet weights of {name} "
+            f"config.backbone.weights: Keras could not load its ImageNet weights of {name} "
             f"({first_line(error)}); give a .weights.h5 or .npz path, 'hed' (vgg16), or 'none'"
         ) from error
 

@@ -19,16 +19,10 @@ from ohem_tf import callbacks, experiment
 from ohem_tf.config import validate
 from ohem_tf.data import statistics
 from ohem_tf.data.records import RecordReader
-from ohem_tf.detector import FastRCNN
-from ohem_tf.errors import InputError, run
+from ohem_tf.detector import NON_FINITE, FastRCNN
+from ohem_tf.errors import InputError, make_folder, run
 from ohem_tf.evaluation.predict import Predictor, predict_split
 from ohem_tf.evaluation.report import metrics
-
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, a file in configs/.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and logs go.")
-_DEVICES = flags.DEFINE_list(
-    "devices", None, "Devices to train on, such as GPU:0,GPU:1. Default: all GPUs, else the CPU."
-)
 
 
 def train(
@@ -55,27 +49,24 @@ def train(
     validate(config)
     records = RecordReader(_data_dir(config), config.data.train_split)
     held_out = RecordReader(_data_dir(config), config.data.eval_split)
+    make_folder(workdir, "workdir")
+    _check_classes(workdir, records.classes, config.data.dir)
     strategy = _strategy(devices, config.train.images_per_step)
     with strategy.scope():
         model = experiment.build_model(config, len(records.classes), not _is_resumed(workdir))
         model.compile(optimizer=experiment.build_optimizer(config), jit_compile=False)
         model.optimizer.build(model.trainable_variables)
 
-    os.makedirs(workdir, exist_ok=True)
-    _report_changes(config, workdir)
-    experiment.save_config(config, overrides or {}, records.classes, workdir)
     checkpoints = callbacks.Checkpoints(
         model, workdir, config.train.checkpoint_every, config.train.keep_checkpoints
     )
-    if not checkpoints.restore():
+    resumed = checkpoints.restore()
+    first_step = model.step
+    if not resumed:
         model.roi_head.set_target_statistics(*_target_statistics(config, records))
-    first_step = int(model.optimizer.iterations)
-    if first_step >= config.train.steps:
-        print(f"{workdir}: already trained for {first_step} steps")
-        return model
-    if first_step:
-        print(f"resuming from {checkpoints.latest}")
-
+    if first_step < config.train.steps:
+        _report_changes(config, workdir)
+        experiment.save_config(config, overrides or {}, records.classes, workdir)
     predictor = Predictor(model, experiment.detection_settings(config))
     log = callbacks.TrainingLog(workdir, config.train.images_per_step, config.train.log_every)
     evaluation = callbacks.Evaluation(
@@ -86,6 +77,12 @@ def train(
         ),
         log,
     )
+    if first_step >= config.train.steps:
+        print(f"{workdir}: already trained for {first_step} steps")
+        evaluation.finish(model)  # if it was interrupted there
+        return model
+    if resumed:
+        print(f"resuming from {checkpoints.latest}")
     stream = experiment.training_stream(config, records)
     try:
         model.fit(
@@ -95,12 +92,13 @@ def train(
             shuffle=False,
         )
     except tf.errors.InvalidArgumentError as error:
-        if "non-finite loss" not in str(error):
+        if NON_FINITE not in str(error):
             raise
-        step = int(model.optimizer.iterations)
+        step = model.step
+        images = ", ".join(stream.image_ids(step))
         raise InputError(
-            f"the loss is not finite at step {step}, images {', '.join(stream.image_ids(step))}; "
-            f"training stopped, last good checkpoint: {checkpoints.latest or 'none yet'}; "
+            f"the loss is not finite in step {step + 1}, images {images}; training stopped, last "
+            f"good checkpoint: {checkpoints.latest or 'none yet'}; "
             "a lower config.train.learning_rate or more config.train.warmup_steps may help"
         ) from error
     return model
@@ -116,7 +114,11 @@ def _data_dir(config: ConfigDict) -> str:
 
 def _strategy(devices: Sequence[str] | None, images_per_step: int) -> tf.distribute.Strategy:
     available = [d.name.removeprefix("/device:") for d in tf.config.list_logical_devices()]
-    devices = devices or [d for d in available if d.startswith("GPU")] or ["CPU:0"]
+    if not devices:  # as many GPUs as share N images evenly
+        gpus = [d for d in available if d.startswith("GPU")]
+        shared = max((n for n in range(1, len(gpus) + 1) if images_per_step % n == 0), default=0)
+        devices = gpus[:shared] or ["CPU:0"]
+        print(f"training on {', '.join(devices)}")
     for device in devices:
         if device not in available:
             raise InputError(f"--devices: no {device} here; there are {', '.join(available)}")
@@ -126,8 +128,22 @@ def _strategy(devices: Sequence[str] | None, images_per_step: int) -> tf.distrib
             f"number of devices, {len(devices)} (choose fewer with --devices)"
         )
     if len(devices) > 1:
-        return tf.distribute.MirroredStrategy(devices)
+        # NCCL between GPUs. TensorFlow's collectives between CPUs mix up the sums of two strategies
+        # in one process, so there the gradients are added on one device.
+        on_gpu = all(device.startswith("GPU") for device in devices)
+        add_up = None if on_gpu else tf.distribute.ReductionToOneDevice()
+        return tf.distribute.MirroredStrategy(devices, cross_device_ops=add_up)
     return tf.distribute.OneDeviceStrategy(devices[0])
+
+
+def _check_classes(workdir: str, classes: tuple[str, ...], directory: str) -> None:
+    if _is_resumed(workdir):
+        before = tuple(experiment.load_saved(workdir)["classes"])
+        if before != classes:
+            raise InputError(
+                f"--workdir: {workdir} was trained for {', '.join(before)}, but {directory} has "
+                f"{', '.join(classes)}; give another --workdir"
+            )
 
 
 def _is_resumed(workdir: str) -> bool:
@@ -154,19 +170,32 @@ def _target_statistics(config: ConfigDict, records: RecordReader) -> tuple:
     return statistics.target_statistics(records, config.data.max_proposals, mirrored, config.fg_iou)
 
 
+def define_flags() -> None:
+    """Defines the flags (not at import: binaries share names, and scripts import this module)."""
+    config_flags.DEFINE_config_file("config", None, "Experiment, a file in configs/.")
+    flags.DEFINE_string("workdir", None, "Where checkpoints and logs go.")
+    flags.DEFINE_list(
+        "devices",
+        None,
+        "Devices to train on, such as GPU:0,GPU:1. Default: as many GPUs as share the images of a "
+        "step evenly, else the CPU.",
+    )
+
+
 def main(argv: Sequence[str]) -> None:
     """Entry point of the binary."""
-    if _CONFIG.value is None or _WORKDIR.value is None:
+    given = flags.FLAGS
+    if given.config is None or given.workdir is None:
         raise InputError("give --config=configs/NAME.py and --workdir=DIR")
-    workdir = _WORKDIR.value
-    overrides = config_flags.get_override_values(flags.FLAGS["config"])
-    train(_CONFIG.value, workdir, overrides, _DEVICES.value)
-    print(f"checkpoints: {os.path.join(workdir, experiment.CHECKPOINTS)}")
-    print(f"curves: tensorboard --logdir={os.path.join(workdir, 'tensorboard')}")
+    overrides = config_flags.get_override_values(given["config"])
+    train(given.config, given.workdir, overrides, given.devices)
+    print(f"checkpoints: {os.path.join(given.workdir, experiment.CHECKPOINTS)}")
+    print(f"curves: tensorboard --logdir={os.path.join(given.workdir, 'tensorboard')}")
 
 
 def cli() -> None:
     """Console script."""
+    define_flags()
     run(main)
 
 

@@ -145,8 +145,8 @@ def test_padding_changes_nothing():
 @pytest.mark.parametrize("sampler", [OHEM, HeuristicSampling(rois_per_image=8)])
 def test_one_and_two_replicas_give_the_same_weights(dataset, sampler):
     found = []
-    for devices in (["CPU:0"], ["CPU:0", "CPU:1"]):
-        strategy = tf.distribute.MirroredStrategy(devices)
+    for devices in (1, 2):
+        strategy = tiny.mirrored(devices)
         with strategy.scope():  # momentum, decay and dropout are on
             model = compiled(sampler)
         history = model.fit(

@@ -136,7 +136,7 @@ def test_20_updates_equal_caffes(expected):
 
 
 def test_2_replicas_give_the_weights_of_1(expected):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = tiny.mirrored(2)
     assert strategy.num_replicas_in_sync == 2
     # The gradients are summed and the decay counts once: twice would differ by far more.
     assert largest_difference(train(caffe_sgd, strategy), expected) < 2e-6

@@ -44,16 +44,22 @@ def make_record(number: int, height: int, width: int, objects: int, seed: int = 
     )
 
 
-def write_dataset(directory, splits: dict[str, list]):
+def write_dataset(directory, splits: dict[str, list], classes=CLASSES):
     """A prepared data set of records, one shard per split."""
-    info = {"format": "voc", "classes": list(CLASSES), "category_ids": None, "splits": {}}
+    info = {"format": "voc", "classes": list(classes), "category_ids": None, "splits": {}}
     for split, members in splits.items():
         name = records.shard_name(split, 0, 1)
-        examples = (records.to_example(record, CLASSES) for record in members)
+        examples = (records.to_example(record, classes) for record in members)
         records.write_shard(directory / name, examples)
         info["splits"][split] = {"shards": [{"file": name, "records": len(members)}]}
     records.write_json(directory / "dataset.json", info)
     return directory
+
+
+def mirrored(devices: int) -> tf.distribute.MirroredStrategy:
+    """Replicas on logical CPUs, as `train` makes them."""
+    names = [f"CPU:{i}" for i in range(devices)]
+    return tf.distribute.MirroredStrategy(names, tf.distribute.ReductionToOneDevice())
 
 
 def backbone(channels: int = 8) -> backbones.Backbone:

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tiny
 from PIL import Image
 
-from ohem_tf import experiment
+from ohem_tf import detect, experiment
 from ohem_tf.config import paper
 from ohem_tf.data import statistics
 from ohem_tf.errors import InputError
@@ -195,7 +195,7 @@ def test_a_checkpoint_holds_every_weight(trained, config, tmp_path):
 def test_a_loss_that_is_not_finite_names_its_images(config, tmp_path, monkeypatch):
     infinite = (np.zeros((4, 4), np.float32), np.zeros((4, 4), np.float32))  # std 0
     monkeypatch.setattr(statistics, "target_statistics", lambda *_: infinite)
-    with pytest.raises(InputError, match=r"not finite at step \d, images \d{6}, \d{6};"):
+    with pytest.raises(InputError, match=r"not finite in step \d, images \d{6}, \d{6};"):
         train(config, str(tmp_path))
 
 
@@ -233,7 +233,7 @@ def test_detect_draws_and_writes(trained, config_file, tmp_path):
 def test_a_non_finite_loss_names_step_and_images_and_keeps_the_checkpoint(config, tmp_path):
     config.train.learning_rate = 1e18
     config.train.checkpoint_every = 1
-    with pytest.raises(InputError, match=r"not finite at step \d+") as error:
+    with pytest.raises(InputError, match=r"not finite (in|after) step \d+") as error:
         train(config, str(tmp_path))
     latest = tf.train.latest_checkpoint(str(tmp_path / "checkpoints"))
     if latest is not None:
@@ -261,7 +261,40 @@ def test_bad_settings_end_before_training(config, tmp_path, field, value, words)
     config[section][name] = value
     with pytest.raises(InputError, match=words):
         train(config, str(tmp_path / "workdir"))
-    assert not (tmp_path / "workdir").exists()
+    assert not (tmp_path / "workdir" / "config.json").exists()
+
+
+def test_a_workdir_of_another_model_or_data_set_stays_as_it_is(trained, config, tmp_path):
+    workdir, _ = trained
+    before = (workdir / "config.json").read_bytes()
+    config.head.hidden = (8, 8)
+    with pytest.raises(InputError, match="does not fit"):
+        train(config, str(workdir))
+    other = tiny.write_dataset(
+        tmp_path,
+        {split: [tiny.make_record(1, 96, 128, 1)] for split in ("train", "val")},
+        classes=("ring", "square", "bar"),
+    )
+    config.head.hidden, config.data.dir = (16, 16), str(other)
+    with pytest.raises(InputError, match="was trained for disc, square, bar"):
+        train(config, str(workdir))
+    assert (workdir / "config.json").read_bytes() == before
+
+
+def test_pictures_that_would_overwrite_each_other_are_refused(tmp_path):
+    with pytest.raises(InputError, match="would overwrite"):
+        detect._picture_names(["a/1.jpg", "b/1.png"])
+    with pytest.raises(InputError, match="would overwrite"):
+        detect._picture_names(["detections.jpg"])
+
+
+def test_binaries_and_benchmarks_can_be_imported_together_and_refuse_stray_words():
+    code = "import benchmarks.samplers, benchmarks.report, ohem_tf.prepare, ohem_tf.detect"
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+    done = run("ohem_tf.train", "config.train.steps=3", cwd=root)
+    assert done.returncode == 1
+    assert "config.train.steps=3: not a flag" in done.stderr.splitlines()[-1]
 
 
 def test_unknown_devices_and_uneven_batches_are_refused(config, tmp_path):

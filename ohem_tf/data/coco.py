@@ -23,7 +23,8 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, list[dict[str, Any]]]:
     """Reads an instances json and tests that the keys used here are there.
 
     Raises:
-      InputError: no file, json that does not parse, keys that are missing, ids that stand twice.
+      InputError: no file, json that does not parse, keys that are missing or of another type, ids
+        that stand twice.
     """
     path = Path(path)
     try:
@@ -45,6 +46,10 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, list[dict[str, Any]]]:
                 if key.endswith("id") and not isinstance(item[key], int):
                     raise InputError(
                         f"{path}: {group}[{number}]: {key} is {item[key]!r}; expected an integer"
+                    )
+                if key.endswith("name") and not isinstance(item[key], str):
+                    raise InputError(
+                        f"{path}: {group}[{number}]: {key} is {item[key]!r}; expected a string"
                     )
     for group, key in (("images", "id"), ("categories", "id"), ("categories", "name")):
         counts = collections.Counter(str(item[key]) for item in data[group])

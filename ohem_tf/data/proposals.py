@@ -44,6 +44,15 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
 
 
+def require_selective_search() -> None:
+    """Raises InputError if the OpenCV that is installed has no selective search."""
+    if not hasattr(cv2, "ximgproc"):
+        raise InputError(
+            f"OpenCV {cv2.__version__} here has no selective search (cv2.ximgproc); expected "
+            "opencv-contrib-python-headless alone: uninstall every opencv package, then install it"
+        )
+
+
 def selective_search(image: np.ndarray, mode: str = "fast", min_size: float = 2.0) -> np.ndarray:
     """Selective search (Uijlings et al., IJCV 2013) as in OpenCV.
 
@@ -59,8 +68,9 @@ def selective_search(image: np.ndarray, mode: str = "fast", min_size: float = 2.
       [R, 4] float32 boxes.
 
     Raises:
-      InputError: unknown mode.
+      InputError: unknown mode, or an OpenCV without selective search.
     """
+    require_selective_search()
     if mode not in MODES:
         raise InputError(f"selective search mode {mode!r}; expected one of {', '.join(MODES)}")
     search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
@@ -166,7 +176,7 @@ class ProposalFile:
         The key is the image id, else the file name without extension.
 
         Raises:
-          InputError: none for this image, not [R, 4] finite numbers, a box with ymax < ymin or
+          InputError: none for this image, a damaged file, not [R, 4] finite numbers, a box with ymax < ymin or
             xmax < xmin, or one that lies more than one pixel outside the image.
         """
         keys = (entry.image_id, Path(entry.image_path).stem)
@@ -181,6 +191,10 @@ class ProposalFile:
             boxes = np.asarray(self._boxes[key], np.float64)
         except (ValueError, TypeError):
             raise InputError(f"{where}: proposals are not numbers; expected [R, 4] boxes") from None
+        except Exception as error:  # a damaged member: zlib, zipfile and numpy each have their own
+            raise InputError(
+                f"{where}: cannot be read ({error}); the file is damaged: make it again"
+            ) from None
         if boxes.size == 0:
             boxes = boxes.reshape(0, 4)
         if boxes.ndim != 2 or boxes.shape[1] != 4 or not np.all(np.isfinite(boxes)):

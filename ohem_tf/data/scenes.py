@@ -278,6 +278,7 @@ def montage(scenes: Sequence[Scene], columns: int = 4, width: int = 1000) -> Ima
 
 
 def define_flags() -> None:
+    """Defines the flags; not at import, since other binaries have flags of the same names."""
     flags.DEFINE_string("output", None, "Directory to write the VOC folder to.")
     flags.DEFINE_integer("train", 300, "Number of training scenes.")
     flags.DEFINE_integer("val", 100, "Number of held-out scenes.")
@@ -286,6 +287,7 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+    """Entry point of the binary."""
     del argv
     values = flags.FLAGS
     if values.output is None and values.montage is None:

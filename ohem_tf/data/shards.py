@@ -56,11 +56,22 @@ def partial_path(output: Path, split: str) -> Path:
 
 
 def earlier(output: Path, split: str, dataset: dict[str, Any]) -> dict[str, Any] | None:
-    """What an earlier run left of a split: {"fingerprint", "settings", "shards"}, or None."""
+    """What an earlier run left of a split: {"fingerprint", "settings", "shards"}, or None.
+
+    Raises:
+      InputError: SPLIT.partial.json is no such json.
+    """
     path = partial_path(output, split)
-    if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))
-    return dataset["splits"].get(split)
+    if not path.exists():
+        return dataset["splits"].get(split)
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not valid json ({error}); delete it and run again") from None
+    lacking = {"fingerprint", "settings", "shards"} - set(state if isinstance(state, dict) else ())
+    if lacking:
+        raise InputError(f"{path}: lacks {min(lacking)!r}; delete it and run again")
+    return state
 
 
 def differences(state: dict[str, Any], settings: dict[str, Any]) -> list[str]:

@@ -1,0 +1,148 @@
+"""Splits of a raw data set: what they list, what of it is good, and their classes."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import logging
+from tqdm import tqdm
+
+from ohem_tf.data import checks, coco, voc
+from ohem_tf.data.workers import Workers
+from ohem_tf.errors import InputError
+
+ON_BAD_RECORD = ("error", "skip")
+_SHOWN = 20  # dropped records that are named one by one; all are counted
+
+
+@dataclasses.dataclass
+class Split:
+    """A split between reading and writing.
+
+    Attributes:
+      name: name of the split.
+      items: what its list holds; `check_item` makes a checked entry of each (in a worker process).
+      category_ids: {class name: category id} in the order of the ids (COCO); empty for VOC.
+      on_bad_record: "error" or "skip".
+      entries: its good entries.
+      skipped: {cause: number of records dropped for it}.
+    """
+
+    name: str
+    items: Sequence[Any]
+    check_item: Callable[[Any], checks.Checked]
+    category_ids: dict[str, int]
+    on_bad_record: str
+    entries: list[checks.Checked] = dataclasses.field(default_factory=list)
+    skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def drop(self, problem: checks.Problem) -> None:
+        """Counts a problem under "skip"; raises it under "error"."""
+        if self.on_bad_record == "error":
+            raise InputError(f"{problem.message} (--on_bad_record=skip drops it)")
+        if sum(self.skipped.values()) < _SHOWN:
+            logging.warning("skipped: %s", problem.message)
+        self.skipped[problem.cause] = self.skipped.get(problem.cause, 0) + 1
+
+    def check(self, workers: Workers) -> None:
+        """Reads and checks all images (VOC: and annotations); fills `entries`.
+
+        Raises:
+          InputError: a bad record under "error", what checks.py and voc.py refuse in either mode,
+            or no image that can be read.
+        """
+        with tqdm(total=len(self.items), desc=f"checking {self.name}", unit="image") as progress:
+            for entry in workers.map(self.check_item, self.items):
+                for problem in entry.problems:
+                    self.drop(problem)
+                if entry.readable:
+                    self.entries.append(entry)
+                progress.update()
+        if not self.entries:
+            raise InputError(
+                f"split {self.name!r} is empty: none of its {len(self.items)} images can be read"
+            )
+
+    def keep_classes(self, classes: Sequence[str]) -> None:
+        """Drops (or reports) the objects whose class is not one of `classes`."""
+        for i, entry in enumerate(self.entries):
+            known = []
+            for item in entry.objects:
+                problem = checks.check_class(item, entry, classes)
+                if problem is None:
+                    known.append(item)
+                else:
+                    self.drop(problem)
+            self.entries[i] = dataclasses.replace(entry, objects=tuple(known))
+
+
+def list_voc(root: str | os.PathLike[str], name: str, on_bad_record: str = "error") -> Split:
+    """The image ids of a VOC split; annotations and images are read by `Split.check`.
+
+    Raises:
+      InputError: as `voc.read_split`.
+    """
+    check = functools.partial(voc.check, root)
+    return Split(name, voc.read_split(root, name), check, {}, on_bad_record)
+
+
+def list_coco(
+    annotations: str | os.PathLike[str],
+    images: str | os.PathLike[str],
+    name: str,
+    on_bad_record: str = "error",
+) -> Split:
+    """The entries of a COCO split; images are read by `Split.check`.
+
+    Args:
+      annotations: the instances json. images: the folder of images.
+
+    Raises:
+      InputError: as `coco.read_json`; under "error", an annotation of an unknown image.
+    """
+    entries, category_ids, problems = coco.read_entries(annotations, images)
+    split = Split(name, entries, checks.check_entry, category_ids, on_bad_record)
+    for problem in problems:
+        split.drop(problem)
+    return split
+
+
+def find_classes(split: Split) -> tuple[str, ...]:
+    """COCO: all categories. VOC: the names in the annotations, sorted."""
+    names = {item.name for entry in split.entries for item in entry.objects}
+    classes = tuple(split.category_ids) or tuple(sorted(names))
+    if not classes:
+        raise InputError(
+            f"split {split.name!r} has no object, so no classes can be found in it; expected the "
+            "training split first, or --classes"
+        )
+    return classes
+
+
+def category_ids(
+    splits: Sequence[Split], classes: Sequence[str], known: dict[str, int]
+) -> list[int]:
+    """COCO's ids of the classes, the same in every split.
+
+    Args:
+      known: {class name: category id} of the splits that are prepared already.
+
+    Raises:
+      InputError: two ids of one class, or a class that is no category.
+    """
+    found = dict(known)
+    for split in splits:
+        for name, number in split.category_ids.items():
+            if name in classes and found.setdefault(name, number) != number:
+                raise InputError(
+                    f"split {split.name!r}: category {name!r} has id {number}, but {found[name]} "
+                    "in another split; expected the same categories"
+                )
+    unknown = [name for name in classes if name not in found]
+    if unknown:
+        raise InputError(f"--classes: {unknown[0]!r} is no category; expected {', '.join(found)}")
+    return [found[name] for name in classes]
