@@ -5,15 +5,13 @@
 #   make lint         ruff, format and rules
 #   make clean        removes .venv and caches, and leaves runs/ alone
 
-# The first of these that is Python 3.11 or newer makes the virtual environment.
-PYTHON ?= python3.11 python3
+# The first of these that is Python 3.11 to 3.13 makes the virtual environment: TensorFlow 2.21 has
+# no wheels for a newer one.
+PYTHON ?= python3.11 python3.12 python3.13 python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 RUN := $(VENV)/bin/python -m
 OUT := runs/quickstart
-
-# TensorFlow's own start-up messages drown ours; TF_CPP_MIN_LOG_LEVEL=0 brings them back.
-export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: help quickstart test lint clean
 
@@ -45,12 +43,13 @@ clean:
 
 $(VENV)/.made:
 	@found=; for python in $(PYTHON); do \
-	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	  if "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	    2>/dev/null; then \
 	    found="$$python"; break; \
 	  fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-	  echo "error: none of '$(PYTHON)' is Python 3.11 or newer: install it, or name it with" \
+	  echo "error: none of '$(PYTHON)' is Python 3.11 to 3.13: install one, or name it with" \
 	    "make PYTHON=/path/to/python3.11" >&2; \
 	  exit 1; \
 	fi; \

@@ -46,6 +46,7 @@ def main(argv: Sequence[str]) -> None:
     for name in ("config", "workdir", "images", "output"):
         if given[name].value is None:
             raise InputError(f"--{name} is missing")
+    proposals.require_selective_search()
     make_folder(given.output, "output")
     paths = sorted(glob.glob(os.path.expanduser(given.images), recursive=True))
     paths = paths[: given.max_images or None]

@@ -231,7 +231,12 @@ def define_flags() -> None:
     flags.DEFINE_bool("overwrite", False, "Replace splits prepared there from other input.")
 
 
-def _read_classes(value: str | None) -> tuple[str, ...] | None:
+def read_classes(value: str | None) -> tuple[str, ...] | None:
+    """The names that --classes gives: with commas between, or in a text file, one a line.
+
+    Raises:
+      InputError: no such file, or one that is not UTF-8.
+    """
     if value is None:
         return None
     if value.endswith(".txt") and not Path(value).is_file():
@@ -254,7 +259,7 @@ def main(argv: list[str]) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     names = [field.name for field in dataclasses.fields(Options) if field.name != "splits"]
     values = {name: getattr(flags.FLAGS, name) for name in names}
-    values["classes"] = _read_classes(values["classes"])
+    values["classes"] = read_classes(values["classes"])
     if values["num_workers"] is None:
         # The cores this process may use, where the system tells.
         affinity = getattr(os, "sched_getaffinity", None)

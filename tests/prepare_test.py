@@ -12,51 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+import tiny_voc
 
 from ohem_tf import prepare
 from ohem_tf.data import records
 from ohem_tf.errors import InputError
 
 REPOSITORY = Path(__file__).parents[1]
-SIZE = (48, 40)  # width, height
-
-
-def make_image(root, image_id, *objects, size=SIZE, name=None) -> None:
-    """A picture with a rectangle for each object (class, xmin, ymin, xmax, ymax[, difficult])."""
-    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(sum(map(ord, image_id)))
-    pixels = rng.integers(0, 12, (size[1], size[0], 3))
-    text = f"<annotation><size><width>{size[0]}</width><height>{size[1]}</height></size>"
-    for label, x0, y0, x1, y1, *difficult in objects:
-        pixels[max(y0 - 1, 0) : y1, max(x0 - 1, 0) : x1] += rng.integers(60, 240, 3)
-        box = f"<xmin>{x0}</xmin><ymin>{y0}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax>"
-        flag = f"<difficult>{int(bool(difficult))}</difficult>"
-        text += f"<object><name>{label}</name>{flag}<bndbox>{box}</bndbox></object>"
-    image = Image.fromarray(np.minimum(pixels, 255).astype(np.uint8))
-    image.save(root / "JPEGImages" / (name or f"{image_id}.png"))
-    (root / "Annotations" / f"{image_id}.xml").write_text(text + "</annotation>")
-
-
-def make_split(root, name, *ids) -> None:
-    (root / "ImageSets" / "Main" / f"{name}.txt").write_text("".join(f"{i}\n" for i in ids))
 
 
 @pytest.fixture
 def root(tmp_path):
-    """Five training images (one without an object) and two test images."""
-    root = tmp_path / "voc"
-    make_image(root, "a", ("dog", 5, 5, 24, 24), ("cat", 25, 20, 44, 36))
-    make_image(root, "b", ("cat", 10, 8, 30, 30), ("cat", 1, 1, 9, 9, True), name="b.JPG")
-    make_image(root, "c")
-    make_image(root, "d", ("dog", 0, 4, 20, 30))
-    make_image(root, "e", ("cat", 12, 12, 40, 33))
-    make_image(root, "t", ("dog", 8, 8, 30, 30))
-    make_image(root, "u", ("cat", 6, 8, 20, 30))
-    make_split(root, "train", *"abcde")
-    make_split(root, "test", *"tu")
-    return root
+    return tiny_voc.make(tmp_path / "voc")
 
 
 def options(root, output, **changes) -> prepare.Options:
@@ -114,7 +81,7 @@ def test_a_second_split_takes_the_classes_of_the_first(root, tmp_path):
     prepare.prepare(options(root, tmp_path / "two", splits=("train",)))
     prepare.prepare(options(root, tmp_path / "two", splits=("test",)))
     assert files(tmp_path / "one") == files(tmp_path / "two")
-    make_image(root, "u", ("cow", 6, 8, 20, 30))
+    tiny_voc.make_image(root, "u", ("cow", 6, 8, 20, 30))
     with pytest.raises(InputError, match="unknown class 'cow'; expected one of cat, dog"):
         prepare.prepare(options(root, tmp_path / "three"))
 
@@ -180,7 +147,7 @@ def test_other_input_is_refused_unless_it_may_overwrite(root, tmp_path):
         prepare.prepare(options(root, output, shard_size=3))
     with pytest.raises(InputError, match="classes there"):
         prepare.prepare(options(root, output, classes=("dog", "cat")))
-    make_image(root, "a", ("dog", 5, 5, 24, 25))
+    tiny_voc.make_image(root, "a", ("dog", 5, 5, 24, 25))
     with pytest.raises(InputError, match="annotations") as caught:
         prepare.prepare(options(root, output))
     assert "\n" not in str(caught.value)
@@ -193,68 +160,67 @@ def test_other_input_is_refused_unless_it_may_overwrite(root, tmp_path):
         )
 
 
-def damage(root, kind) -> str:
-    """Spoils the folder; returns what the message must hold."""
-    image, xml = root / "JPEGImages/e.png", root / "Annotations/e.xml"
-    if kind == "missing image":
-        image.unlink()
-        return "JPEGImages/e.jpg: image is missing"
-    if kind == "truncated image":
-        image.write_bytes(image.read_bytes()[:-30])
-        return "e.png: truncated or damaged"
-    if kind == "no image":
-        image.write_bytes(b"hello")
-        return "e.png: not an image"
-    if kind == "xml":
-        xml.write_text("<annotation>")
-        return "e.xml: xml that does not parse"
-    if kind == "empty box":
-        make_image(root, "e", ("cat", 12, 12, 12, 33), ("dog", 5, 5, 24, 24))
-        return "e.xml: object 1 (cat): empty box"
-    make_image(root, "e", ("cat", 12, 12, 50, 33), ("dog", 5, 5, 24, 24))
-    return "e.xml: object 1 (cat): the box xmin=12, ymin=12, xmax=50, ymax=33 lies 2 px outside"
+def refuse_to_check(monkeypatch) -> None:
+    monkeypatch.setattr(prepare.splits.Split, "check", lambda *_: pytest.fail("it began to check"))
 
 
-BAD_IMAGES = ["missing image", "truncated image", "no image"]
-BAD_OBJECTS = ["empty box", "outside"]
-
-
-@pytest.mark.parametrize("kind", [*BAD_IMAGES, *BAD_OBJECTS, "xml"])
-def test_bad_records_end_it_before_any_proposal(root, tmp_path, kind, monkeypatch):
+def test_a_bad_record_ends_it_before_any_proposal(root, tmp_path, monkeypatch):
     monkeypatch.setattr(
         prepare.proposals, "selective_search", lambda *_: pytest.fail("a proposal was computed")
     )
-    expected = damage(root, kind)
-    with pytest.raises(InputError) as caught:
+    expected = tiny_voc.damage(root, "truncated image")
+    with pytest.raises(InputError, match=expected):
         prepare.prepare(options(root, tmp_path / "out", splits=("test", "train")))
-    assert expected in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out").exists()
+    assert files(tmp_path / "out") == {}
 
 
-@pytest.mark.parametrize("kind", [*BAD_IMAGES, *BAD_OBJECTS])
-def test_skip_drops_objects_and_only_unreadable_images(root, tmp_path, kind, capsys):
-    damage(root, kind)
+@pytest.mark.parametrize("kind", ["truncated image", "empty box"])
+def test_skip_drops_what_is_bad(root, tmp_path, kind, capsys):
+    tiny_voc.damage(root, kind)
     info = prepare.prepare(options(root, tmp_path / "out", on_bad_record="skip"))
-    ids = [record.image_id for record in read(tmp_path / "out", "train")]
-    (cause,) = info["splits"]["train"]["skipped"]
-    assert info["splits"]["train"]["skipped"] == {cause: 1}
+    ((cause, count),) = info["splits"]["train"]["skipped"].items()
+    assert (info["splits"]["train"]["images"], count) == (4 if "image" in kind else 5, 1)
     assert f"skipped: {cause} 1" in capsys.readouterr().out
-    assert ids == list("abcd" if kind in BAD_IMAGES else "abcde")
-    if kind in BAD_OBJECTS:
-        last = read(tmp_path / "out", "train")[-1]
-        np.testing.assert_array_equal(last.boxes, [[4, 4, 24, 24]])
 
 
-def test_skip_does_not_cover_an_annotation_that_cannot_be_read(root, tmp_path):
-    damage(root, "xml")
-    with pytest.raises(InputError, match="xml that does not parse"):
-        prepare.prepare(options(root, tmp_path / "out", on_bad_record="skip"))
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_an_output_that_cannot_be_a_folder(root, tmp_path, place, monkeypatch):
+    refuse_to_check(monkeypatch)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match=f"--output: .*{place} cannot be a folder"):
+        prepare.prepare(options(root, tmp_path / place))
 
 
-def test_given_classes_set_the_order_and_skip_drops_the_others(root, tmp_path):
-    with pytest.raises(InputError, match=r"a\.xml: object 1: unknown class 'dog'"):
-        prepare.prepare(options(root, tmp_path / "out", classes=("cat",)))
+def test_every_list_is_read_before_the_first_check(root, tmp_path, monkeypatch):
+    refuse_to_check(monkeypatch)
+    with pytest.raises(InputError, match="tesst"):
+        prepare.prepare(options(root, tmp_path / "out", splits=("train", "tesst")))
+
+
+def test_what_an_earlier_run_left_is_read_before_the_first_check(root, tmp_path, monkeypatch):
+    refuse_to_check(monkeypatch)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/test.partial.json").write_text('{"fingerpr')
+    with pytest.raises(InputError, match=r"test\.partial\.json: not valid json .*delete it"):
+        prepare.prepare(options(root, tmp_path / "out"))
+
+
+def test_an_opencv_without_selective_search(root, tmp_path, monkeypatch):
+    refuse_to_check(monkeypatch)
+    monkeypatch.delattr(prepare.cv2, "ximgproc")
+    with pytest.raises(InputError, match="opencv-contrib-python-headless"):
+        prepare.prepare(options(root, tmp_path / "out"))
+
+
+def test_proposals_from_a_file_need_no_selective_search(root, tmp_path, monkeypatch):
+    monkeypatch.delattr(prepare.cv2, "ximgproc")
+    (tmp_path / "p.json").write_text(json.dumps({name: [[0, 0, 9, 9]] for name in "tu"}))
+    changes = {"proposals": str(tmp_path / "p.json"), "splits": ("test",)}
+    info = prepare.prepare(options(root, tmp_path / "out", **changes))
+    assert info["splits"]["test"]["proposals"]["count"] == 2
+
+
+def test_skip_drops_the_objects_of_other_classes(root, tmp_path):
     info = prepare.prepare(options(root, tmp_path / "out", classes=("cat",), on_bad_record="skip"))
     assert info["splits"]["train"]["skipped"] == {"unknown class": 2}
     assert info["splits"]["train"]["images"] == 5
@@ -282,7 +248,7 @@ def make_coco(root) -> None:
     ids = {"a": 11, "b": 5}
     (root / "annotations").mkdir(parents=True)
     for split, name in (("train", "a"), ("val", "b")):
-        make_image(root / "voc", name)
+        tiny_voc.make_image(root / "voc", name)
         (root / split).mkdir()
         os.rename(root / f"voc/JPEGImages/{name}.png", root / split / f"{name}.png")
         annotation = {"image_id": ids[name], "category_id": 7, "bbox": [4, 6, 20, 10.5]}
@@ -358,9 +324,17 @@ def test_the_binary_ends_with_one_line_and_reads_a_file_of_classes(root, tmp_pat
     good = run("--split=test", "--num_workers=1")
     assert good.returncode == 0, good.stderr
     assert records.RecordReader(tmp_path / "out", "test").classes == ("dog", "cat")
-    damage(root, "truncated image")
+    tiny_voc.damage(root, "truncated image")
     bad = run("--split=train", "--num_workers=2")
     assert bad.returncode == 1
     assert "Traceback" not in bad.stderr
     last = bad.stderr.rstrip().splitlines()[-1]
     assert last.startswith(f"error: {root}/JPEGImages/e.png: truncated or damaged")
+
+
+def test_a_file_of_classes_that_is_not_text(root, tmp_path):
+    (tmp_path / "classes.txt").write_bytes("café".encode("latin-1"))
+    with pytest.raises(InputError, match=r"--classes=.*classes\.txt: cannot be read .*UTF-8"):
+        prepare.read_classes(str(tmp_path / "classes.txt"))
+    with pytest.raises(InputError, match=r"--classes=.*none\.txt: not found"):
+        prepare.read_classes(str(tmp_path / "none.txt"))

@@ -176,8 +176,8 @@ class ProposalFile:
         The key is the image id, else the file name without extension.
 
         Raises:
-          InputError: none for this image, a damaged file, not [R, 4] finite numbers, a box with ymax < ymin or
-            xmax < xmin, or one that lies more than one pixel outside the image.
+          InputError: none for this image, a damaged file, not [R, 4] finite numbers, a box with
+            ymax < ymin or xmax < xmin, or one that lies more than one pixel outside the image.
         """
         keys = (entry.image_id, Path(entry.image_path).stem)
         key = next((key for key in keys if key in self._ids), None)

@@ -144,5 +144,6 @@ def category_ids(
                 )
     unknown = [name for name in classes if name not in found]
     if unknown:
-        raise InputError(f"--classes: {unknown[0]!r} is no category; expected {', '.join(found)}")
+        have = dict.fromkeys([*known, *(name for split in splits for name in split.category_ids)])
+        raise InputError(f"--classes: {unknown[0]!r} is no category; expected {', '.join(have)}")
     return [found[name] for name in classes]

@@ -72,6 +72,18 @@ def test_bad_boxes(tmp_path, bbox, cause):
     assert entries[0].objects[1].problem is None
 
 
+@pytest.mark.parametrize(
+    ("group", "key", "value"),
+    [("images", "file_name", 7), ("images", "file_name", None), ("categories", "name", ["dog"])],
+)
+def test_names_that_are_no_strings(tmp_path, group, key, value):
+    data = make_json()
+    data[group][1][key] = value
+    expected = f"instances.json: {group}[1]: {key} is {value!r}; expected a string"
+    with pytest.raises(InputError, match=re.escape(expected)):
+        read(tmp_path, data)
+
+
 def test_unknown_category_and_unknown_image(tmp_path):
     data = make_json()
     data["annotations"][0]["category_id"] = 5

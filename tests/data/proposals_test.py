@@ -216,6 +216,28 @@ def test_boxes_up_to_a_pixel_outside_are_clipped(tmp_path):
     np.testing.assert_array_equal(proposals.ProposalFile(path).get(make_entry()), [[0, 0, 60, 80]])
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_damaged_member_of_a_readable_npz(tmp_path, save):
+    path = tmp_path / "p.npz"
+    save(path, a=np.tile([[0.0, 0, 10, 20]], (500, 1)) + np.arange(500)[:, None] / 100)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"p\.npz: image a: cannot be read .* damaged") as caught:
+        proposals.ProposalFile(path).get(make_entry())
+    assert "\n" not in str(caught.value)
+
+
+def test_selective_search_needs_the_contrib_modules(monkeypatch):
+    proposals.require_selective_search()
+    monkeypatch.delattr(proposals.cv2, "ximgproc")
+    with pytest.raises(InputError, match="opencv-contrib-python-headless"):
+        proposals.require_selective_search()
+    with pytest.raises(InputError, match="opencv-contrib-python-headless"):
+        proposals.selective_search(np.zeros((20, 20, 3), np.uint8))
+
+
 def test_bad_files(tmp_path):
     def failure(name, content=None):
         if content is not None:

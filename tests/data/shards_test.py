@@ -7,10 +7,12 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from PIL import Image
 
 from ohem_tf.data import checks, shards
+from ohem_tf.errors import InputError
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (9, 7, 3), np.uint8)
 
@@ -65,6 +67,24 @@ def test_content_decides_what_is_the_same_input():
         old = {"settings": shards.content_settings([entry])}
         (difference,) = shards.differences(old, settings)
         assert difference.startswith(f"{key} (there: ")
+
+
+def test_what_an_earlier_run_left(tmp_path):
+    dataset = {"splits": {"t": {"fingerprint": "finished"}}}
+    assert shards.earlier(tmp_path, "t", dataset) == {"fingerprint": "finished"}
+    assert shards.earlier(tmp_path, "u", dataset) is None
+    partial = shards.partial_path(tmp_path, "t")
+    partial.write_text('{"fingerprint": "partial", "settings": {}, "shards": []}')
+    assert shards.earlier(tmp_path, "t", dataset)["fingerprint"] == "partial"
+    for content, problem in (
+        (b'{"fingerpr', "not valid json"),
+        (b"\xff\xfe", "not valid json"),
+        (b"[]", "lacks 'fingerprint'"),
+        (b'{"fingerprint": "x", "settings": {}}', "lacks 'shards'"),
+    ):
+        partial.write_bytes(content)
+        with pytest.raises(InputError, match=rf"t\.partial\.json: {problem}.*delete it and run"):
+            shards.earlier(tmp_path, "t", dataset)
 
 
 def test_counts_and_table():
