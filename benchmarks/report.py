@@ -71,7 +71,7 @@ def plot(runs: dict[str, dict], path: str) -> None:
                 axis.plot(*zip(*result["curves"][name], strict=True), label=label, marker=marker)
         axis.set_title(name)
         axis.set_xlabel("step")
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1 if name in ("fg", "eval/mAP") else None)
         axis.grid(alpha=0.3)
         axis.legend()
     figure.savefig(path, dpi=90)

@@ -31,9 +31,9 @@ def get_config() -> ConfigDict:
     # The output is linear, with values up to 68; at full scale a rate of 0.01 ends in NaN.
     config.backbone.feature_scale = 0.1
     config.head.hidden = (512, 512)
-    config.train.steps = 3000
+    config.train.steps = 2400
     config.train.learning_rate = 0.01
-    config.train.decay_steps = (2200,)
+    config.train.decay_steps = (1800,)
     config.train.warmup_steps = 200
     config.train.checkpoint_every = 500
     config.train.eval_every = 0

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 from ml_collections import ConfigDict
 
+import ohem_tf
 from ohem_tf import backbones
 from ohem_tf.config import validate
 from ohem_tf.data.pipeline import TrainingStream
@@ -27,7 +28,7 @@ from ohem_tf.sampling import HeuristicSampling
 BEST_WEIGHTS = "best.weights.h5"
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.json"
-_VERSIONED = ("ohem-tf", "tensorflow", "keras", "numpy", "opencv-contrib-python-headless")
+_VERSIONED = ("tensorflow", "keras", "numpy", "opencv-contrib-python-headless")
 
 
 def build_model(config: ConfigDict, num_classes: int, load_weights: bool = True) -> FastRCNN:
@@ -102,12 +103,8 @@ def save_config(
       classes: class names.
       workdir: of the training run.
     """
-    versions = {}
-    for package in _VERSIONED:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # run from a checkout that is not installed
-            versions[package] = None
+    versions = {package: metadata.version(package) for package in _VERSIONED}
+    versions["ohem-tf"] = ohem_tf.__version__
     content = {
         "config": config.to_dict(),
         "overrides": dict(overrides),
