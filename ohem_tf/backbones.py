@@ -111,12 +111,10 @@ def build(
     """
     if not name:
         raise InputError(
-            "config.backbone.name is empty; give vgg16, a class of keras.applications, or a "
-            "KerasHub preset (handle or folder)"
+            "config.backbone.name: '' names no backbone; give vgg16, a class of "
+            "keras.applications, or a KerasHub preset (handle or folder)"
         )
-    if preprocessing == "auto":
-        preprocessing = _default_preprocessing(name)
-    elif preprocessing not in PREPROCESSING:
+    if preprocessing not in ("auto", *PREPROCESSING):
         raise InputError(
             f"config.backbone.preprocessing: '{preprocessing}' is not one of "
             f"{', '.join(['auto', *PREPROCESSING])}"
@@ -132,6 +130,8 @@ def build(
     if name == "vgg16":
         fully_connected = pretrained.load_vgg16(network, weights)
     network = _cut(network, layer, name)
+    if preprocessing == "auto":
+        preprocessing = _default_preprocessing(name)
     return Backbone(network, preprocessing, frozen_until, feature_scale), fully_connected
 
 
