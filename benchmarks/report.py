@@ -100,16 +100,17 @@ def page(name: str, intro: str, runs: dict[str, dict]) -> str:
         lines.append(row(f"COCO {label}", ["", *values]))
     steps = [run["steps"] for run in runs.values()]
     lines.append(row("steps", ["", *steps]))
-    seconds = [f"{run['median_seconds_per_step']:.2f}" for run in runs.values()]
-    lines.append(row("median s / step", ["", *seconds]))
-    minutes = [f"{run['training_minutes']:.0f}" for run in runs.values()]
-    lines.append(row("minutes of training", ["", *minutes]))
+    note = ""
+    if len(runs) == 1:  # of several, run at different times, speeds do not compare
+        (only,) = runs.values()
+        lines.append(row("median s / step", ["", f"{only['median_seconds_per_step']:.2f}"]))
+        lines.append(row("minutes of training", ["", f"{only['training_minutes']:.0f}"]))
+        note = " Minutes of training: steps x median seconds a step, without evaluations."
     versions = next(iter(runs.values()))["versions"]
     lines += [
         "",
         f"{first['images']} images; VOC AP, method `{first['method']}`, IoU >= "
-        f"{first['iou_threshold']:g}. Minutes of training: steps x median seconds a step, no "
-        "evaluations.",
+        f"{first['iou_threshold']:g}.{note}",
         "",
         "Versions: " + ", ".join(f"{key} {value}" for key, value in versions.items()) + ".",
     ]
