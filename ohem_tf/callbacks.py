@@ -45,7 +45,6 @@ class TrainingLog(keras.callbacks.Callback):
         self._window: list[dict[str, float]] = []
         self._shown: dict[str, float] = {}
         self._started = 0.0
-        self._busy = 0.0
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Drops what the log holds of steps that will be done again after a resume."""
@@ -71,7 +70,7 @@ class TrainingLog(keras.callbacks.Callback):
         logs.update(self._shown)
 
     def restart_clock(self) -> None:
-        """Keeps time spent outside the training steps (evaluation, checkpoints) out of images/s."""
+        """Keeps the time of an evaluation out of images/s."""
         self._window, self._started = [], time.perf_counter()
 
     def write(self, step: int, values: dict[str, Any]) -> None:

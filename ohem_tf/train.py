@@ -37,7 +37,8 @@ def train(
       config: see `config.paper`.
       workdir: created if need be.
       overrides: the fields of `config` that were given on the command line, for the record.
-      devices: devices to train on; several: one replica each. Default: all GPUs, else the CPU.
+      devices: devices to train on; several: one replica each. Default: as many GPUs as share the
+        images of a step evenly, else the CPU.
 
     Returns:
       The trained model.

@@ -40,6 +40,7 @@ def get_config():
     return config
 """
 
+pytestmark = pytest.mark.slow  # most tests start processes
 SAVE_COUNTER = "save_counter/.ATTRIBUTES/VARIABLE_VALUE"
 
 

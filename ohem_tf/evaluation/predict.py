@@ -11,7 +11,7 @@ from ohem_tf.data.records import RecordReader
 from ohem_tf.detection import Detections, DetectionSettings, detect
 from ohem_tf.detector import FastRCNN
 
-_GROUND_TRUTH = ("boxes", "classes", "difficult", "crowd", "area", "image_id")
+_GROUND_TRUTH = ("boxes", "classes", "difficult", "crowd", "area")
 
 
 class Predictor:
