@@ -25,15 +25,15 @@ from absl import flags
 from tqdm import tqdm
 
 from benchmarks.pages import introduction
-from ohem_tf.callbacks import LOG
 from ohem_tf.data.records import (
     RecordReader,
     read_dataset_info,
     shard_name,
-    write_json,
     write_shard,
 )
-from ohem_tf.errors import InputError, make_folder, run
+from ohem_tf.errors import InputError, run
+from ohem_tf.files import make_folder, write_json
+from ohem_tf.training.callbacks import LOG
 
 TRAINED = (
     "voc07_frcn_n1",

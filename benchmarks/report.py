@@ -17,13 +17,14 @@ import matplotlib as mpl
 from absl import flags
 
 from benchmarks.pages import introduction
-from ohem_tf.callbacks import LOG
-from ohem_tf.data.records import write_json
 from ohem_tf.errors import InputError, run
-from ohem_tf.experiment import CONFIG
+from ohem_tf.training.callbacks import LOG
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+
+from ohem_tf.files import write_json
+from ohem_tf.workdir import CONFIG
 
 _SHOWN = ("loss/all_rois", "loss/hard", "cls", "box", "fg", "eval/mAP")
 

@@ -18,9 +18,9 @@ import keras
 from absl import flags
 from ml_collections import config_flags
 
-from ohem_tf.data.records import write_json
 from ohem_tf.errors import InputError, run
 from ohem_tf.evaluate import evaluate
+from ohem_tf.files import write_json
 from ohem_tf.train import train
 
 _SAMPLERS = ("heuristic", "ohem")

@@ -25,10 +25,10 @@ from tqdm import tqdm
 from benchmarks.pages import introduction
 from ohem_tf import experiment
 from ohem_tf.config import validate
-from ohem_tf.data.records import write_json
-from ohem_tf.detector import FastRCNN
-from ohem_tf.errors import InputError, make_folder, run
+from ohem_tf.errors import InputError, run
+from ohem_tf.files import make_folder, write_json
 from ohem_tf.hard_mining import HardMining
+from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.sampling import HeuristicSampling
 
 _CLASSES = 20

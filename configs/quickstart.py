@@ -5,8 +5,8 @@ Command, duration and mAP on 2 CPU cores: docs/results/quickstart.md.
 
 from ml_collections import ConfigDict
 
-from ohem_tf import recipes
 from ohem_tf.config import paper
+from ohem_tf.paper import recipes
 
 
 def get_config() -> ConfigDict:

@@ -14,7 +14,7 @@ half a step of N = 2 (table 2), divided by 2.9, the ratio of peak float32 rates.
 
 from ml_collections import ConfigDict
 
-from ohem_tf import recipes
+from ohem_tf.paper import recipes
 
 
 def get_config() -> ConfigDict:

@@ -14,7 +14,7 @@ Duration of the training: about 2 h on one A100, estimated: 40k steps, 0.57 s a 
 
 from ml_collections import ConfigDict
 
-from ohem_tf import recipes
+from ohem_tf.paper import recipes
 
 
 def get_config() -> ConfigDict:

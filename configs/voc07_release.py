@@ -14,7 +14,7 @@ Duration of the training: about 4 h on one A100, estimated: 40k steps, 1.00 s a 
 
 from ml_collections import ConfigDict
 
-from ohem_tf import recipes
+from ohem_tf.paper import recipes
 
 
 def get_config() -> ConfigDict:

@@ -15,7 +15,7 @@ X, 2.5 times Fast R-CNN's (our ratio on a CPU), divided by 2.9, the ratio of pea
 
 from ml_collections import ConfigDict
 
-from ohem_tf import recipes
+from ohem_tf.paper import recipes
 
 
 def get_config() -> ConfigDict:

@@ -22,10 +22,10 @@ from tqdm import tqdm
 
 from export import MODEL_NAME
 from export.remote import RemoteDetector, check_image
-from ohem_tf import pictures
 from ohem_tf.data import checks, proposals
-from ohem_tf.detection import Detections
 from ohem_tf.errors import InputError, run
+from ohem_tf.inference import pictures
+from ohem_tf.inference.detection import Detections
 
 
 def bench(

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.linalg
 
 from ohem_tf.errors import InputError
-from ohem_tf.roi_head import RoIHead
+from ohem_tf.models.heads import RoIHead
 
 
 def check_ranks(widths: Sequence[tuple[int, int]], ranks: Sequence[int]) -> None:

@@ -13,9 +13,9 @@ from PIL import Image
 
 from export import transport
 from ohem_tf.data import checks
-from ohem_tf.detection import Detections
 from ohem_tf.errors import InputError
-from ohem_tf.exported import from_outputs
+from ohem_tf.inference.detection import Detections
+from ohem_tf.inference.exported import from_outputs
 
 _FORMATS = ("JPEG", "MPO", "PNG")  # MPO: a JPEG with more pictures behind it
 

@@ -24,10 +24,11 @@ from export import MODEL_NAME, compress, measure, versions, warmup
 from export.served import ServedDetector
 from ohem_tf import experiment
 from ohem_tf.data.joined import open_split
-from ohem_tf.data.records import write_json
-from ohem_tf.detector import FastRCNN
 from ohem_tf.errors import InputError, run
 from ohem_tf.evaluation.predict import Predictor
+from ohem_tf.files import write_json
+from ohem_tf.models.fast_rcnn import FastRCNN
+from ohem_tf.workdir import checkpoint_path, load_saved
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -88,7 +89,7 @@ def export(
 
 def _existing(workdir: str, checkpoint: str) -> str:
     """The path of a checkpoint, which is there; nothing has been built yet."""
-    path = experiment.checkpoint_path(workdir, checkpoint)
+    path = checkpoint_path(workdir, checkpoint)
     if not os.path.isfile(path if path.endswith(".weights.h5") else f"{path}.index"):
         field = "--best" if checkpoint == "best" else "--checkpoint"
         raise InputError(f"{field}: there is no {path}; expected one that ohem_tf.train wrote")
@@ -99,7 +100,7 @@ def _about(
     config: ConfigDict, workdir: str, path: str, ranks: Sequence[int], max_pixels: int
 ) -> dict[str, Any]:
     """What the export says of itself: assets/metadata.json and the signature `metadata`."""
-    saved = experiment.load_saved(workdir)
+    saved = load_saved(workdir)
     packages = {name: metadata.version(name) for name in ("tensorflow", "keras")}
     return {
         "classes": saved["classes"],

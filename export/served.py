@@ -9,8 +9,9 @@ from typing import Any
 import tensorflow as tf
 
 from export import checked
-from ohem_tf.detection import DetectionSettings, detect
-from ohem_tf.detector import FastRCNN
+from ohem_tf.inference.detection import detect
+from ohem_tf.models.fast_rcnn import FastRCNN
+from ohem_tf.settings import DetectionSettings
 
 _BYTES = tf.TensorSpec([None], tf.string)
 _IMAGE = tf.TensorSpec([None, None, 3], tf.uint8)

@@ -8,8 +8,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-from ohem_tf.errors import InputError, make_folder
-from ohem_tf.exported import version_numbers
+from ohem_tf.errors import InputError
+from ohem_tf.files import make_folder
+from ohem_tf.inference.exported import version_numbers
 
 
 class NewVersion:

@@ -25,11 +25,14 @@ import tensorflow as tf
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from ohem_tf import caffemodel, experiment, pretrained
-from ohem_tf.caffe_networks import NETWORKS
+from ohem_tf import experiment
 from ohem_tf.config import validate
 from ohem_tf.data.joined import open_split
-from ohem_tf.errors import InputError, make_folder, run
+from ohem_tf.errors import InputError, run
+from ohem_tf.files import make_folder
+from ohem_tf.models import caffemodel, pretrained
+from ohem_tf.models.caffe_networks import NETWORKS
+from ohem_tf.workdir import CHECKPOINTS, checkpoint_of, save_config
 
 _FULLY_CONNECTED = ("fc6", "fc7", "cls_score", "bbox_pred")
 
@@ -156,7 +159,7 @@ def write_workdir(
         )
     if not all(classes) or len(set(classes)) < len(classes):
         raise InputError(f"--classes={','.join(classes)}: expected each name once")
-    folder = os.path.join(workdir, experiment.CHECKPOINTS)
+    folder = os.path.join(workdir, CHECKPOINTS)
     if tf.train.latest_checkpoint(folder):
         raise InputError(f"--workdir: {workdir} holds a checkpoint already; give another folder")
     weights = read_weights(path)
@@ -182,8 +185,8 @@ def write_workdir(
         )
     pretrained.assign(layers, weights, path)
     make_folder(workdir, "workdir")
-    experiment.save_config(config, overrides, tuple(classes), workdir)
-    state = experiment.checkpoint_of(model)
+    save_config(config, overrides, tuple(classes), workdir)
+    state = checkpoint_of(model)
     tf.train.CheckpointManager(state, folder, max_to_keep=1).save(checkpoint_number=0)
 
 

@@ -19,12 +19,15 @@ from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from ohem_tf import experiment, pictures
+from ohem_tf import experiment
 from ohem_tf.data import checks, proposals
-from ohem_tf.detection import Detections
-from ohem_tf.errors import InputError, make_folder, run
+from ohem_tf.errors import InputError, run
 from ohem_tf.evaluation.predict import Predictor
-from ohem_tf.exported import ExportedPredictor
+from ohem_tf.files import make_folder
+from ohem_tf.inference import pictures
+from ohem_tf.inference.detection import Detections
+from ohem_tf.inference.exported import ExportedPredictor
+from ohem_tf.workdir import load_saved
 
 _Detector = Callable[[np.ndarray, np.ndarray], Detections]
 
@@ -81,7 +84,7 @@ def _trained() -> tuple[_Detector, Sequence[str]]:
     given = flags.FLAGS
     overrides = config_flags.get_override_values(given["config"])
     config = experiment.trained_config(given.config, overrides, given.workdir)
-    classes = experiment.load_saved(given.workdir)["classes"]
+    classes = load_saved(given.workdir)["classes"]
     model = experiment.load_model(config, given.workdir, given.checkpoint)
     return Predictor(model, experiment.detection_settings(config)), classes
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -39,6 +38,11 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     app.run(guarded, flags_parser=_parse_flags)
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an exception's message, or its type."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _parse_flags(argv: list[str]) -> list[str]:
     """absl's flag parsing; errors in flags and in config files become one line as well."""
     try:
@@ -52,14 +56,6 @@ def _parse_flags(argv: list[str]) -> list[str]:
         # ml_collections raises these for a config field that does not exist (its message suggests
         # the nearest one) and for a config file that cannot be loaded.
         sys.exit(_report(f"--config: {_plain(error)}"))
-
-
-def make_folder(path: str, flag: str) -> None:
-    """Creates the folder that `--flag` names; InputError if it cannot be one."""
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--{flag}: {path} cannot be a folder: {error.strerror}") from error
 
 
 def _plain(error: Exception) -> str:

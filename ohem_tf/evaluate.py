@@ -3,26 +3,26 @@
 Prints a table and, as the last line, one JSON object; the same object goes to WORKDIR/metrics.json.
 --write_results=DIR writes the detections for the VOC and COCO servers, also those of a split that
 was prepared without annotations: then there are no metrics, and the last line says where they are.
---roi_loss measures the snapshots of one or several runs instead (see evaluation/roi_loss.py).
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from ohem_tf import experiment
-from ohem_tf.data.joined import open_split
-from ohem_tf.data.records import write_json
-from ohem_tf.errors import InputError, make_folder, run
-from ohem_tf.evaluation import results, roi_loss
+from ohem_tf.data.joined import open_split, split_name
+from ohem_tf.errors import InputError, run
+from ohem_tf.evaluation import results
 from ohem_tf.evaluation.predict import Predictor, predict_split
 from ohem_tf.evaluation.report import metrics, table
+from ohem_tf.files import make_folder, write_json
+from ohem_tf.workdir import METRICS, checkpoint_path, load_saved
 
 
 def evaluate(
@@ -61,7 +61,7 @@ def evaluate(
     field = "--split" if split else "config.data.eval_split"
     split = split or config.data.eval_split
     records = open_split(config.data.dir, split, field, annotated=not write_results)
-    classes = tuple(experiment.load_saved(workdir)["classes"])
+    classes = tuple(load_saved(workdir)["classes"])
     if records.classes != classes:
         raise InputError(
             f"{config.data.dir}: its classes {', '.join(records.classes)} are not those of the "
@@ -70,7 +70,7 @@ def evaluate(
     if write_results:
         results.check_folder(write_results, classes, records.category_ids)
         image_ids = records.image_ids
-    checkpoint = experiment.checkpoint_path(workdir, checkpoint)
+    checkpoint = checkpoint_path(workdir, checkpoint)
     model = experiment.load_model(config, workdir, checkpoint)
     predictor = Predictor(model, experiment.detection_settings(config))
     ground_truth, detections = predict_split(predictor, records)
@@ -81,47 +81,18 @@ def evaluate(
         return {"results": write_results, "images": len(records)}
     result = metrics(ground_truth, detections, classes, **config.evaluation.to_dict())
     result["settings"] = {
-        "split": experiment.split_name(config, split),
+        "split": split_name(config.data.dir, split),
         "checkpoint": os.path.basename(checkpoint),
         "detection": config.detection.to_dict(),
     }
-    write_json(output or os.path.join(workdir, "metrics.json"), result)
+    write_json(output or os.path.join(workdir, METRICS), result)
     return result
-
-
-def measure_roi_loss(
-    config: ConfigDict | None,
-    overrides: Mapping[str, Any],
-    workdirs: Sequence[str],
-    split: str | None = None,
-    max_images: int = 0,
-    output: str | None = None,
-) -> None:
-    """Prints the mean loss over all RoIs at the snapshots of runs, and draws it.
-
-    Args:
-      config, overrides: see `experiment.trained_config`.
-      workdirs: of the runs.
-      split, max_images: see `roi_loss.measure`.
-      output: the plot; default: roi_loss.png in the first of the workdirs.
-
-    Raises:
-      InputError: as `roi_loss.measure` and `roi_loss.check_plot`.
-    """
-    configs = {w: experiment.trained_config(config, overrides, w) for w in workdirs}
-    output = output or os.path.join(workdirs[0], "roi_loss.png")
-    roi_loss.check_plot(output)
-    losses = roi_loss.measure(configs, split, max_images)
-    roi_loss.plot(losses, output)
-    print(roi_loss.table(losses))
-    print(f"plot: {output}")
-    print(json.dumps(losses, allow_nan=False))
 
 
 def define_flags() -> None:
     """Defines the flags (not at import: binaries share names, and scripts import this module)."""
     config_flags.DEFINE_config_file("config", None, "As in training.")
-    flags.DEFINE_string("workdir", None, "As in training; with --roi_loss one or several: A,B.")
+    flags.DEFINE_string("workdir", None, "As in training.")
     flags.DEFINE_string("split", None, "Default: config.data.eval_split.")
     flags.DEFINE_string("checkpoint", "last", "'last', 'best' or a path.")
     flags.DEFINE_string(
@@ -133,31 +104,16 @@ def define_flags() -> None:
         "output",
         None,
         "Default: WORKDIR/metrics.json. Another name in WORKDIR keeps several evaluations of one "
-        "model for ohem_tf.tables. With --roi_loss: the plot, default WORKDIR/roi_loss.png.",
-    )
-    flags.DEFINE_bool("roi_loss", False, "Measure the loss over all RoIs of the training split.")
-    flags.DEFINE_integer(
-        "max_images", 0, "For --roi_loss: only so many images, at random.", lower_bound=0
+        "model for ohem_tf.tables.",
     )
 
 
 def main(argv: Sequence[str]) -> None:
     """Entry point of the binary."""
     given = flags.FLAGS
-    if given.workdir is None or (given.config is None and not given.roi_loss):
+    if given.config is None or given.workdir is None:
         raise InputError("give --config=configs/NAME.py and --workdir=DIR, as in training")
-    overrides = config_flags.get_override_values(given["config"]) if given.config else {}
-    without_effect = ("checkpoint", "write_results") if given.roi_loss else ("max_images",)
-    for name in without_effect:
-        if given[name].present:
-            other = "with" if given.roi_loss else "without"
-            raise InputError(f"--{name}: has no effect {other} --roi_loss; leave it out")
-    if given.roi_loss:
-        workdirs = [workdir for workdir in given.workdir.split(",") if workdir]
-        measure_roi_loss(
-            given.config, overrides, workdirs, given.split, given.max_images, given.output
-        )
-        return
+    overrides = config_flags.get_override_values(given["config"])
     config = experiment.trained_config(given.config, overrides, given.workdir)
     result = evaluate(
         config, given.workdir, given.split, given.checkpoint, given.write_results, given.output

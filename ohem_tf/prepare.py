@@ -25,6 +25,7 @@ from ohem_tf import errors
 from ohem_tf.data import proposals, records, shards, splits
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
+from ohem_tf.files import make_folder, write_json
 
 _SEARCH = "selective_search"
 
@@ -86,7 +87,7 @@ def prepare(options: Options) -> dict[str, Any]:
     Raises:
       InputError: bad input or flags; see checks.py, voc.py, coco.py, splits.py and proposals.py.
     """
-    errors.make_folder(options.output, "output")
+    make_folder(options.output, "output")
     output = Path(options.output)
     source = None
     how: dict[str, Any] = {"method": _SEARCH, "mode": options.selective_search_mode}
@@ -139,7 +140,7 @@ def prepare(options: Options) -> dict[str, Any]:
             written = shards.write(output, split.name, *args, workers, search, look_up)
             info = shards.describe(split.entries, split.skipped, classes, plan, written)
             dataset["splits"][split.name] = info
-            records.write_json(output / "dataset.json", dataset)
+            write_json(output / "dataset.json", dataset)
             shards.partial_path(output, split.name).unlink(missing_ok=True)
             print(shards.summary(split.name, split.entries, info, output), flush=True)
     return dataset
@@ -207,7 +208,7 @@ def _resume(
             f"{'; '.join(shards.differences(state, plan))}; use another --output or --overwrite"
         )
     if dataset["splits"].pop(split, None) is not None:
-        records.write_json(Path(options.output) / "dataset.json", dataset)
+        write_json(Path(options.output) / "dataset.json", dataset)
     return None
 
 

@@ -19,9 +19,11 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from ohem_tf import experiment, published
-from ohem_tf.data.records import write_json
-from ohem_tf.errors import InputError, make_folder, run
+from ohem_tf import experiment
+from ohem_tf.errors import InputError, run
+from ohem_tf.files import make_folder, write_json
+from ohem_tf.paper import published
+from ohem_tf.workdir import CONFIG
 
 _COCO = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 _KEYS = {
@@ -85,9 +87,9 @@ def read_run(path: str) -> Run:
             raise InputError(
                 f'--workdirs: {file} has no "{key}" as ohem_tf.evaluate writes it; evaluate again'
             )
-    if not os.path.exists(os.path.join(workdir, experiment.CONFIG)):
+    if not os.path.exists(os.path.join(workdir, CONFIG)):
         raise InputError(
-            f"--workdirs: there is no {experiment.CONFIG} beside {file}; metrics must lie in the "
+            f"--workdirs: there is no {CONFIG} beside {file}; metrics must lie in the "
             "workdir of their training"
         )
     config = experiment.trained_config(None, {}, workdir)

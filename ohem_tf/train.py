@@ -16,15 +16,19 @@ import tensorflow as tf
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from ohem_tf import callbacks, experiment
+from ohem_tf import experiment
 from ohem_tf.config import validate
 from ohem_tf.data import statistics
 from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.data.records import RecordReader
-from ohem_tf.detector import NON_FINITE, FastRCNN
-from ohem_tf.errors import InputError, make_folder, run
+from ohem_tf.errors import InputError, run
 from ohem_tf.evaluation.predict import Predictor, predict_split
 from ohem_tf.evaluation.report import metrics
+from ohem_tf.files import make_folder
+from ohem_tf.models.fast_rcnn import NON_FINITE, FastRCNN
+from ohem_tf.training import callbacks
+from ohem_tf.training.distribution import strategy_for
+from ohem_tf.workdir import CHECKPOINTS, CONFIG, load_saved, save_config
 
 
 def train(
@@ -56,7 +60,7 @@ def train(
     check_classes(fields[1], held_out.classes, fields[0], records.classes)
     make_folder(workdir, "workdir")
     _check_classes(workdir, records.classes, config.data.dir)
-    strategy = _strategy(devices, config.train.images_per_step)
+    strategy = strategy_for(devices, config.train.images_per_step)
     with strategy.scope():
         model = experiment.build_model(config, len(records.classes), not _is_resumed(workdir))
         model.compile(optimizer=experiment.build_optimizer(config), jit_compile=False)
@@ -71,7 +75,7 @@ def train(
         model.roi_head.set_target_statistics(*_target_statistics(config, records))
     if first_step < config.train.steps:
         _report_changes(config, workdir)
-        experiment.save_config(config, overrides or {}, records.classes, workdir)
+        save_config(config, overrides or {}, records.classes, workdir)
     predictor = Predictor(model, experiment.detection_settings(config))
     log = callbacks.TrainingLog(workdir, config.train.images_per_step, config.train.log_every)
     evaluation = callbacks.Evaluation(
@@ -115,33 +119,9 @@ def train(
     return model
 
 
-def _strategy(devices: Sequence[str] | None, images_per_step: int) -> tf.distribute.Strategy:
-    available = [d.name.removeprefix("/device:") for d in tf.config.list_logical_devices()]
-    if not devices:  # as many GPUs as share N images evenly
-        gpus = [d for d in available if d.startswith("GPU")]
-        shared = max((n for n in range(1, len(gpus) + 1) if images_per_step % n == 0), default=0)
-        devices = gpus[:shared] or ["CPU:0"]
-        print(f"training on {', '.join(devices)}")
-    for device in devices:
-        if device not in available:
-            raise InputError(f"--devices: no {device} here; there are {', '.join(available)}")
-    if images_per_step % len(devices):
-        raise InputError(
-            f"config.train.images_per_step is {images_per_step}; it must be a multiple of the "
-            f"number of devices, {len(devices)} (choose fewer with --devices)"
-        )
-    if len(devices) > 1:
-        # NCCL between GPUs. TensorFlow's collectives between CPUs mix up the sums of two strategies
-        # in one process, so there the gradients are added on one device.
-        on_gpu = all(device.startswith("GPU") for device in devices)
-        add_up = None if on_gpu else tf.distribute.ReductionToOneDevice()
-        return tf.distribute.MirroredStrategy(devices, cross_device_ops=add_up)
-    return tf.distribute.OneDeviceStrategy(devices[0])
-
-
 def _check_classes(workdir: str, classes: tuple[str, ...], directory: str) -> None:
     if _is_resumed(workdir):
-        before = tuple(experiment.load_saved(workdir)["classes"])
+        before = tuple(load_saved(workdir)["classes"])
         if before != classes:
             raise InputError(
                 f"--workdir: {workdir} was trained for {', '.join(before)}, but {directory} has "
@@ -150,12 +130,12 @@ def _check_classes(workdir: str, classes: tuple[str, ...], directory: str) -> No
 
 
 def _is_resumed(workdir: str) -> bool:
-    return tf.train.latest_checkpoint(os.path.join(workdir, experiment.CHECKPOINTS)) is not None
+    return tf.train.latest_checkpoint(os.path.join(workdir, CHECKPOINTS)) is not None
 
 
 def _report_changes(config: ConfigDict, workdir: str) -> None:
     """Prints the settings that differ from those the workdir was trained with so far."""
-    path = os.path.join(workdir, experiment.CONFIG)
+    path = os.path.join(workdir, CONFIG)
     if not (_is_resumed(workdir) and os.path.exists(path)):
         return
     with open(path, encoding="utf-8") as file:
@@ -194,7 +174,7 @@ def main(argv: Sequence[str]) -> None:
         raise InputError("give --config=configs/NAME.py and --workdir=DIR")
     overrides = config_flags.get_override_values(given["config"])
     train(given.config, given.workdir, overrides, given.devices)
-    print(f"checkpoints: {os.path.join(given.workdir, experiment.CHECKPOINTS)}")
+    print(f"checkpoints: {os.path.join(given.workdir, CHECKPOINTS)}")
     print(f"curves: tensorboard --logdir={os.path.join(given.workdir, 'tensorboard')}")
 
 

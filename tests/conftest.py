@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from ohem_tf import backbones
+from ohem_tf.models import backbones
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2

@@ -13,6 +13,7 @@ import tiny_caffe
 from ohem_tf import convert_caffe, experiment
 from ohem_tf.config import paper
 from ohem_tf.errors import InputError
+from ohem_tf.workdir import load_saved
 
 BGR_MEAN = np.float32([102.9801, 115.9465, 122.7717])
 POOL, HIDDEN = 2, (32, 16)
@@ -265,11 +266,11 @@ def test_a_config_of_other_sizes_is_refused(caffemodel, tmp_path):
 def test_a_workdir_in_use_is_refused_and_stays(caffemodel, tmp_path):
     workdir = str(tmp_path / "new")
     convert_caffe.write_workdir(caffemodel, settings(), {}, tiny.CLASSES, workdir)
-    before = experiment.load_saved(workdir)
+    before = load_saved(workdir)
     other = settings(seed=5)
     message = refusal(convert_caffe.write_workdir, caffemodel, other, {}, tiny.CLASSES, workdir)
     assert message.startswith(f"--workdir: {workdir} ")
-    assert experiment.load_saved(workdir) == before
+    assert load_saved(workdir) == before
 
 
 CONFIG = """

@@ -17,6 +17,7 @@ from ohem_tf.data.records import RecordReader, from_example
 from ohem_tf.errors import InputError
 from ohem_tf.evaluate import evaluate
 from ohem_tf.evaluation import voc
+from ohem_tf.workdir import save_config, save_weights
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -52,7 +53,7 @@ def config(folder):
 @pytest.fixture
 def workdir(tmp_path, config, monkeypatch):
     """A workdir whose model, with weights as initialised, finds every class everywhere."""
-    experiment.save_config(config, {}, tiny.CLASSES, str(tmp_path))
+    save_config(config, {}, tiny.CLASSES, str(tmp_path))
     monkeypatch.setattr(experiment, "load_model", lambda *_: tiny.model())
     return tmp_path
 
@@ -156,9 +157,9 @@ def test_the_last_line_is_one_json_object(folder, tmp_path):
     scope = {}
     exec(path.read_text(), scope)
     config = scope["get_config"]()
-    experiment.save_config(config, {}, tiny.CLASSES, str(tmp_path))
+    save_config(config, {}, tiny.CLASSES, str(tmp_path))
     model = experiment.build_model(config, len(tiny.CLASSES))
-    experiment.save_weights(model, str(tmp_path / "a.weights.h5"))
+    save_weights(model, str(tmp_path / "a.weights.h5"))
     command = [sys.executable, "-m", "ohem_tf.evaluate", f"--config={path}"]
     command += [f"--workdir={tmp_path}", f"--checkpoint={tmp_path}/a.weights.h5"]
     command += ["--split=voc12/test", f"--write_results={tmp_path}/results"]

@@ -9,8 +9,10 @@ import sys
 
 import pytest
 
-from ohem_tf import experiment, published, recipes, tables
+from ohem_tf import tables
 from ohem_tf.errors import InputError
+from ohem_tf.paper import published, recipes
+from ohem_tf.workdir import save_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CLASSES = tuple(next(row for row in published.rows() if row.ap).ap)
@@ -38,7 +40,7 @@ def evaluation(config, ap, split="voc07/test", checkpoint=None, **changes):
 def workdir(folder, config, **metrics):
     """A workdir of a run with metrics files {name: content}."""
     folder.mkdir()
-    experiment.save_config(config, {}, CLASSES, str(folder))
+    save_config(config, {}, CLASSES, str(folder))
     for name, content in metrics.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
     return str(folder)

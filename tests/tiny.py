@@ -6,9 +6,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ohem_tf import backbones, detector, roi_head
 from ohem_tf.config import paper
 from ohem_tf.data import records
+from ohem_tf.files import write_json
+from ohem_tf.models import backbones
+from ohem_tf.models import fast_rcnn as detector
+from ohem_tf.models import heads as roi_head
 
 CLASSES = ("disc", "square", "bar")
 
@@ -60,7 +63,7 @@ def write_dataset(
             "shards": [{"file": name, "records": len(members)}],
             "image_ids": " ".join(record.image_id for record in members),
         }
-    records.write_json(directory / "dataset.json", info)
+    write_json(directory / "dataset.json", info)
     return directory
 
 

@@ -18,6 +18,7 @@ from ohem_tf.config import paper
 from ohem_tf.data import statistics
 from ohem_tf.errors import InputError
 from ohem_tf.train import train
+from ohem_tf.workdir import CHECKPOINTS, snapshots
 
 CONFIG = """
 from ohem_tf.config import paper
@@ -78,7 +79,7 @@ def run(module, *arguments, **kwargs):
 
 
 def checkpoint_values(workdir):
-    path = tf.train.latest_checkpoint(os.path.join(workdir, experiment.CHECKPOINTS))
+    path = tf.train.latest_checkpoint(os.path.join(workdir, CHECKPOINTS))
     reader = tf.train.load_checkpoint(path)
     shapes = reader.get_variable_to_shape_map()
     names = [name for name in shapes if "OBJECT_GRAPH" not in name and name != SAVE_COUNTER]
@@ -111,7 +112,7 @@ def test_a_run_leaves_what_it_says(trained):
     folder = workdir / "checkpoints"
     assert {p.stem for p in folder.glob("*.index")} == {"ckpt-4", "ckpt-6", "ckpt-8"}
     assert (workdir / "best.weights.h5").exists()
-    assert list(experiment.snapshots(str(workdir))) == [4, 8]
+    assert list(snapshots(str(workdir))) == [4, 8]
     events = list((workdir / "tensorboard").glob("events*"))
     tags = {
         value.tag

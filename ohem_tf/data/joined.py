@@ -110,6 +110,16 @@ def check_classes(
             )
 
 
+def split_name(directory: str, expression: str) -> str:
+    """`expression` (see `open_split`) with the data set's name in every part: "voc07/test".
+
+    The data set of a plain SPLIT is named as `directory`, config.data.dir.
+    """
+    folder = os.path.basename(os.path.abspath(directory))
+    parts = [part.strip() for part in expression.split("+")]
+    return "+".join(part if "/" in part else f"{folder}/{part}" for part in parts)
+
+
 def _open(directory: Path, part: str, where: str) -> RecordReader:
     name, _, split = part.rpartition("/")
     folder = directory / name

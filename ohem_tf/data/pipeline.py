@@ -16,8 +16,6 @@ from ohem_tf.data.records import RecordReader, from_example, parse_example
 
 Array = tf.Tensor | np.ndarray
 
-FLIPS = ("double", "random", "none")
-
 
 class Choice(NamedTuple):
     """What the stream holds at one position.

@@ -201,13 +201,6 @@ def write_shard(path: str | os.PathLike[str], examples: Iterable[bytes]) -> None
     os.replace(temporary, path)
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Writes json, indented, atomically."""
-    temporary = Path(f"{os.fspath(path)}.tmp")
-    temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def read_dataset_info(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads DIR/dataset.json.
 

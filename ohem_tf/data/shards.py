@@ -21,6 +21,7 @@ from tqdm import tqdm
 from ohem_tf.data import checks, proposals, records
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
+from ohem_tf.files import write_json
 
 _LAYOUT = 1  # raise it when the same input gives other records
 
@@ -213,7 +214,7 @@ def write(
             done[name] = shard
             in_order = [done[name] for name in names if name in done]
             left = {"fingerprint": fingerprint(settings), "settings": settings, "shards": in_order}
-            records.write_json(partial_path(output, split), left)
+            write_json(partial_path(output, split), left)
     return [done[name] for name in names]
 
 

@@ -8,8 +8,9 @@ from tqdm import tqdm
 
 from ohem_tf.data.pipeline import evaluation_examples
 from ohem_tf.data.records import RecordReader
-from ohem_tf.detection import Detections, DetectionSettings, detect
-from ohem_tf.detector import FastRCNN
+from ohem_tf.inference.detection import Detections, detect
+from ohem_tf.models.fast_rcnn import FastRCNN
+from ohem_tf.settings import DetectionSettings
 
 _GROUND_TRUTH = ("boxes", "classes", "difficult", "crowd", "area")
 

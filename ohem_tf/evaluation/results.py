@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ohem_tf.errors import InputError, make_folder
+from ohem_tf.errors import InputError
+from ohem_tf.files import make_folder
 
 
 def check_folder(

@@ -6,9 +6,10 @@ import pytest
 import tiny
 
 from ohem_tf.data import records
-from ohem_tf.data.joined import check_classes, open_split
-from ohem_tf.data.pipeline import FLIPS, TrainingStream
+from ohem_tf.data.joined import check_classes, open_split, split_name
+from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.errors import InputError
+from ohem_tf.settings import FLIPS
 
 FIELD = "config.data.train_split"
 
@@ -166,3 +167,16 @@ def test_classes_that_are_missing_are_named():
         check_classes("here", ("a", "b"), "data", ("a",))
     with pytest.raises(InputError, match="here: class 1 is absent there, but 'a' in data"):
         check_classes("here", (), "data", ("a",))
+
+
+@pytest.mark.parametrize(
+    ("directory", "expression", "name"),
+    [
+        ("records/voc07", "test", "voc07/test"),
+        ("records/voc07/", "trainval+test", "voc07/trainval+voc07/test"),
+        ("records", "voc07/trainval + voc12/trainval", "voc07/trainval+voc12/trainval"),
+        ("records/voc07", "trainval+voc12/trainval", "voc07/trainval+voc12/trainval"),
+    ],
+)
+def test_splits_are_named_with_their_data_set(directory, expression, name):
+    assert split_name(directory, expression) == name

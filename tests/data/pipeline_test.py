@@ -11,12 +11,12 @@ from pycocotools import mask
 
 from ohem_tf import images
 from ohem_tf.data.pipeline import (
-    FLIPS,
     TrainingStream,
     evaluation_examples,
     training_proposals,
 )
 from ohem_tf.data.records import RecordReader, from_example
+from ohem_tf.settings import FLIPS
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ohem_tf.data import records
 from ohem_tf.errors import InputError
+from ohem_tf.files import write_json
 
 NAMES = ("cat", "dog")
 
@@ -51,7 +52,7 @@ def write_dataset(directory, shards: list[list[bytes]], split: str = "train", **
         records.write_shard(directory / name, examples)
         entries.append({"file": name, "records": len(examples)})
     info = {"classes": list(NAMES), "category_ids": [3, 9], "splits": {split: {"shards": entries}}}
-    records.write_json(directory / "dataset.json", info | changes)
+    write_json(directory / "dataset.json", info | changes)
 
 
 @pytest.mark.parametrize(("objects", "proposals"), [(2, 3), (0, 3), (2, 0), (0, 0), (1, 1)])
@@ -169,7 +170,7 @@ def test_a_shard_appears_whole_or_not_at_all(tmp_path):
 
 
 def test_json_keeps_the_old_file_when_the_new_value_cannot_be_written(tmp_path):
-    records.write_json(tmp_path / "a.json", {"x": 1})
+    write_json(tmp_path / "a.json", {"x": 1})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        records.write_json(tmp_path / "a.json", {"x": float("nan")})
+        write_json(tmp_path / "a.json", {"x": float("nan")})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}

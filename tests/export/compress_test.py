@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from export import compress, measure, saved_model
-from ohem_tf import roi_head
 from ohem_tf.errors import InputError
+from ohem_tf.models import heads as roi_head
 
 
 def head(dtype="float32"):

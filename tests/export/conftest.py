@@ -7,7 +7,9 @@ import tensorflow as tf
 import tiny
 
 from export import saved_model
-from ohem_tf import backbones, experiment
+from ohem_tf import experiment
+from ohem_tf.models import backbones
+from ohem_tf.workdir import BEST_WEIGHTS, CHECKPOINTS, checkpoint_of, save_config, save_weights
 
 MAX_PIXELS = 50_000
 
@@ -35,13 +37,13 @@ def config(dataset):
 def workdir(tmp_path_factory, config):
     """A run with a last checkpoint, and other weights as its best."""
     folder = tmp_path_factory.mktemp("workdir")
-    experiment.save_config(config, {}, tiny.CLASSES, str(folder))
+    save_config(config, {}, tiny.CLASSES, str(folder))
     with tiny_backbones():
         model = experiment.build_model(config, len(tiny.CLASSES))
-    checkpoints = str(folder / experiment.CHECKPOINTS)
-    tf.train.CheckpointManager(experiment.checkpoint_of(model), checkpoints, 1).save()
+    checkpoints = str(folder / CHECKPOINTS)
+    tf.train.CheckpointManager(checkpoint_of(model), checkpoints, 1).save()
     model.roi_head.cls_score.bias.assign([0.0, 5.0, 0.0, 0.0])
-    experiment.save_weights(model, str(folder / experiment.BEST_WEIGHTS))
+    save_weights(model, str(folder / BEST_WEIGHTS))
     return str(folder)
 
 

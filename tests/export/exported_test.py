@@ -1,4 +1,4 @@
-"""ohem_tf.exported, and ohem_tf.detect with an exported model, in place of a training run."""
+"""inference.exported, and detect with an exported model in place of a training run."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import tensorflow as tf
 import tiny
 
 from ohem_tf.errors import InputError
-from ohem_tf.exported import ExportedPredictor
+from ohem_tf.inference.exported import ExportedPredictor
 
 
 def run(*arguments):

@@ -16,10 +16,11 @@ from benchmarks import agreement
 from export import saved_model, versions
 from ohem_tf import experiment, images
 from ohem_tf.data.records import RecordReader, parse_example
-from ohem_tf.detection import Detections
 from ohem_tf.errors import InputError
 from ohem_tf.evaluation.predict import Predictor
-from ohem_tf.exported import version_numbers
+from ohem_tf.inference.detection import Detections
+from ohem_tf.inference.exported import version_numbers
+from ohem_tf.workdir import BEST_WEIGHTS, save_config
 
 SETTINGS = {
     "plain": {},
@@ -249,7 +250,7 @@ def test_a_version_that_another_export_took_meanwhile_is_not_overwritten(tmp_pat
 
 def test_refuses_a_workdir_without_checkpoint_before_it_builds(config, tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "build_model", lambda *_, **__: pytest.fail("built"))
-    experiment.save_config(config, {}, tiny.CLASSES, str(tmp_path))
+    save_config(config, {}, tiny.CLASSES, str(tmp_path))
     output = tmp_path / "exports"
     for checkpoint, words in (
         ("last", "--workdir: .* holds no checkpoint yet"),
@@ -271,4 +272,4 @@ def test_best_takes_the_best_weights(config, workdir, tmp_path, monkeypatch):
     monkeypatch.setattr(saved_model, "_write", keep)
     for checkpoint in ("last", "best"):
         saved_model.export(config, workdir, str(tmp_path), checkpoint)
-    assert biases == [("ckpt-1", [0, 0, 0, 0]), (experiment.BEST_WEIGHTS, [0, 5, 0, 0])]
+    assert biases == [("ckpt-1", [0, 0, 0, 0]), (BEST_WEIGHTS, [0, 5, 0, 0])]

@@ -1,0 +1,1 @@
+"""From an image and a trained model to final detections."""

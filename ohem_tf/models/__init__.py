@@ -1,0 +1,1 @@
+"""Networks: backbones, RoI heads, and the detector that trains them."""

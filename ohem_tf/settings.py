@@ -1,0 +1,240 @@
+"""Every setting with its default: those of the paper (its section 5.1), where it names one.
+
+`config.paper()` makes an `ml_collections` config of `Experiment`, and the parts of the program take
+the other classes, or their fields, as values. Nothing here needs TensorFlow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+SAMPLERS = ("ohem", "heuristic")
+DTYPES = ("float32", "bfloat16")
+FLIPS = ("double", "random", "none")
+POOLING = ("max", "align")
+TARGET_NORMALISATION = ("empirical", "fixed")
+SCALE_CHOICES = ("best", "all")
+NMS_METHODS = ("hard", "linear", "gaussian")
+AP_METHODS = ("voc07", "area")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """Which examples are read, and how images become input.
+
+    Attributes:
+      dir: output of `python -m ohem_tf.prepare`, or a folder that holds several such outputs.
+      train_split, eval_split: SPLIT of `dir` itself, or NAME/SPLIT of the data set in its folder
+        NAME; several with + between them: "voc07/trainval+voc12/trainval". See data/joined.py.
+      shortest_sides: of the resized image in pixels; several: one at random per training image.
+      longest_side: cap on the longest side, pixels.
+      flip: "double": an epoch holds each image and its mirror image, as in the release; "random":
+        an image is flipped with probability 0.5; "none".
+      max_proposals: at most this many proposals of an image, the first ones.
+      crowd_ioa: training leaves out proposals that a crowd region (COCO) covers more than this.
+    """
+
+    dir: str = ""
+    train_split: str = "trainval"
+    eval_split: str = "test"
+    shortest_sides: Sequence[int] = (600,)
+    longest_side: int = 1000
+    flip: str = "double"
+    max_proposals: int = 2000
+    crowd_ioa: float = 0.7
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneSettings:
+    """The conv network; the fields are the arguments of `models.backbones.build`."""
+
+    name: str = "vgg16"
+    weights: str = "imagenet"
+    preprocessing: str = "auto"
+    layer: str = ""
+    frozen_until: str = "block2_pool"
+    feature_scale: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadSettings:
+    """The RoI network.
+
+    Attributes:
+      pooling: "max", RoI max pooling as in the paper, or "align", RoIAlign.
+      pool_size: P of the RoI pooling.
+      hidden: widths of the fully connected layers.
+      dropout: rate after each of them.
+      target_normalisation: mean and std of the regression targets: "empirical" per class, over the
+        training set; "fixed" 0 / (.1, .1, .2, .2).
+    """
+
+    pooling: str = "max"
+    pool_size: int = 7
+    hidden: Sequence[int] = (4096, 4096)
+    dropout: float = 0.5
+    target_normalisation: str = "empirical"
+
+
+@dataclasses.dataclass(frozen=True)
+class HardMiningSettings:
+    """Online hard example mining (paper, section 4).
+
+    Attributes:
+      iou_threshold: of the NMS on the losses; a RoI is suppressed if its IoU with a harder one is
+        greater.
+      per_label: one NMS per assigned label, as in the release, instead of one per image (the
+        paper).
+      dropout: whether dropout is active in the read-only pass, with a mask of its own.
+      chunk: RoIs per forward step of the read-only pass, to bound its memory; 0 takes all at once.
+      masked_backward: the naive form that the paper rejects (section 4.2): one pass over all RoIs,
+        forward and backward, the losses of those not selected set to 0. For comparisons of speed
+        and memory only (paper, table 2); has no read-only pass, so no dropout mask of its own.
+    """
+
+    iou_threshold: float = 0.7
+    per_label: bool = False
+    dropout: bool = True
+    chunk: int = 0
+    masked_backward: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class HeuristicSettings:
+    """The baseline: Fast R-CNN's heuristic sampling (Fast R-CNN, section 2.3).
+
+    Attributes:
+      fg_fraction: share of foreground, at most; rounded to whole RoIs, half to even (as numpy).
+      bg_lo, bg_hi: background has IoU in [bg_lo, bg_hi). bg_lo > 0 is the heuristic that takes
+        the RoIs near objects for the hard ones.
+      fixed_ratio: False draws from foreground and background alike, without `fg_fraction` (Fast
+        R-CNN loses about 3 points: paper, section 3.1).
+    """
+
+    fg_fraction: float = 0.25
+    bg_lo: float = 0.1
+    bg_hi: float = 0.5
+    fixed_ratio: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings:
+    """The schedule and the solver.
+
+    Attributes:
+      steps: weight updates.
+      images_per_step: N, over all replicas.
+      rois_per_step: B.
+      learning_rate: at the start; multiplied by `gamma` at each of `decay_steps`.
+      warmup_steps: of a linear warm-up.
+      momentum, weight_decay: of Caffe's SGD, see `training.optimizer.CaffeSGD`.
+      log_every, checkpoint_every: steps.
+      keep_checkpoints: the last few that are kept.
+      snapshot_every: weights are kept for good every this many steps; 0: none.
+      eval_every: mAP on the eval split every this many steps; 0: only at the end.
+    """
+
+    steps: int = 80000
+    images_per_step: int = 2
+    rois_per_step: int = 128
+    learning_rate: float = 0.001
+    decay_steps: Sequence[int] = (30000, 60000)
+    gamma: float = 0.1
+    warmup_steps: int = 0
+    momentum: float = 0.9
+    weight_decay: float = 0.0005
+    log_every: int = 20
+    checkpoint_every: int = 2000
+    keep_checkpoints: int = 3
+    snapshot_every: int = 0
+    eval_every: int = 10000
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectionSettings:
+    """Inference, see `inference.detection`.
+
+    Attributes:
+      shortest_sides: of the resized image in pixels, see `images.resize`; several: multi-scale
+        testing. The paper's scales are 480, 576, 688, 864 and 1000.
+      longest_side: cap on the longest side, pixels.
+      scale_choice: with several scales, "best" scores a RoI at the one at which its area is closest
+        to 224 x 224, as the release; "all" scores every RoI at every scale, and all the boxes enter
+        the NMS (and the voting).
+      flip: score every RoI on the flipped image too, and take the mean of the two scores and of
+        the two boxes, class by class.
+      max_proposals: use at most this many proposals, the first ones.
+      score_threshold: drop lower scores before NMS, and after the decay of Soft-NMS. The release's
+        baseline scripts take 0.05, its OHEM scripts 1e-5.
+      rounds: 1: score and regress the proposals. 2: also score and regress the high-scoring boxes
+        of round 1 (iterative box regression), and so on; the boxes of all rounds enter the NMS.
+      rescore_threshold: a box with a score >= this is a RoI of the next round. The paper gives no
+        number. MR-CNN's leaves about 15 boxes per image and class; 0.01 left 18 with a model of
+        configs/voc07_320.py.
+      rescore_nms_iou: of the per-class NMS among them.
+      rescore_max: at most this many of a class.
+      nms: "hard", or Soft-NMS "linear" or "gaussian".
+      nms_iou: "hard" suppresses a box whose IoU with a better one of its class is greater, "linear"
+        lowers its score; "gaussian" does not use it.
+      soft_nms_sigma: of "gaussian".
+      max_detections: of an image, over all classes (release: baseline 100, OHEM 2000).
+      voting: whether each survivor's box becomes the mean of its neighbours (`vote`).
+      voting_iou: IoU of the neighbours that vote.
+    """
+
+    shortest_sides: Sequence[int] = (600,)
+    longest_side: int = 1000
+    scale_choice: str = "best"
+    flip: bool = False
+    max_proposals: int = 2000
+    score_threshold: float = 0.05
+    rounds: int = 1
+    rescore_threshold: float = 0.01
+    rescore_nms_iou: float = 0.95
+    rescore_max: int = 200
+    nms: str = "hard"
+    nms_iou: float = 0.3
+    soft_nms_sigma: float = 0.5
+    max_detections: int = 100
+    voting: bool = False
+    voting_iou: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSettings:
+    """How AP is computed.
+
+    Attributes:
+      method: "voc07", the 11-point interpolation, or "area", the area under the curve.
+      iou_threshold: of a match, in (0, 1].
+    """
+
+    method: str = "voc07"
+    iou_threshold: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """All settings of an experiment; the defaults are the paper's recipe.
+
+    Attributes:
+      seed: of weights, order of examples, dropout and random samplers.
+      dtype: arithmetic of backbone and fc layers (weights stay float32); "bfloat16" is several
+        times faster where the processor has units for it.
+      sampler: "ohem" or "heuristic".
+      fg_iou: a RoI is foreground if its IoU with a ground truth box is >= this.
+    """
+
+    seed: int = 0
+    dtype: str = "float32"
+    data: DataSettings = DataSettings()
+    backbone: BackboneSettings = BackboneSettings()
+    head: HeadSettings = HeadSettings()
+    sampler: str = "ohem"
+    fg_iou: float = 0.5
+    ohem: HardMiningSettings = HardMiningSettings()
+    heuristic: HeuristicSettings = HeuristicSettings()
+    train: TrainSettings = TrainSettings()
+    detection: DetectionSettings = DetectionSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()

@@ -1,0 +1,222 @@
+"""The paper's numbers: which run is compared with which, against the configs' own docstrings."""
+
+import ast
+import importlib.util
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from ohem_tf.paper import published, recipes
+
+CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[2] / "configs").glob("*.py"))
+
+
+def made(config, split=None, checkpoint=None):
+    """What evaluate stores in "settings"."""
+    return {
+        "split": published.split_name(config.data.dir, split or config.data.eval_split),
+        "checkpoint": checkpoint or f"ckpt-{config.train.steps}",
+        "detection": json.loads(json.dumps(config.detection.to_dict())),
+    }
+
+
+def describe(config, **how):
+    return published.describe(config, made(config, **how))
+
+
+def metrics(setting, **changes):
+    found = {"method": "voc07", "iou_threshold": 0.5, "images": 4952}
+    if setting.test == "12 test":
+        found |= {"method": "area", "images": 10991}
+    classes = published._content()["classes"]
+    return {**found, "AP": dict.fromkeys(classes, 0.5), **changes}
+
+
+def row_of(config, **how):
+    setting = describe(config, **how)
+    return published.row_for(setting, metrics(setting))
+
+
+def voc07(*changes, **fields):
+    config = recipes.voc07()
+    config.data.dir = "/records/voc07"
+    for change in changes:
+        change(config)
+    config.update_from_flattened_dict(fields)
+    return config
+
+
+def load(path):
+    """A config file, its data directory as in its docstring's command, and the docstring."""
+    spec = importlib.util.spec_from_file_location(f"configs_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config, text = module.get_config(), ast.get_docstring(ast.parse(path.read_text()))
+    found = re.search(r"--config\.data\.dir=(\S+)", text)
+    config.data.dir = found[1] if found else "elsewhere"
+    return config, text
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_is_compared_with_the_number_that_its_docstring_expects(path):
+    config, text = load(path)
+    row = row_of(config)
+    expected = re.search(r"Expected: (?:mAP|AP) (\d\d\.\d)", text)
+    if expected is None:
+        assert row is None
+    else:
+        assert row is not None
+        assert float(expected[1]) == (row.mean_ap or row.coco["AP"])
+
+
+def test_every_row_has_a_config():
+    settings = {row.setting for row in published.rows()}
+    assert len(settings) == len(published.rows())
+    assert settings <= {describe(load(path)[0]) for path in CONFIGS}
+
+
+def test_each_row_of_classes_has_the_printed_mean():
+    rows = [row for row in published.rows() if row.ap]
+    assert len(rows) == 13
+    for row in rows:
+        assert len(row.ap) == 20
+        assert np.mean(list(row.ap.values())) == pytest.approx(row.mean_ap, abs=0.05)
+
+
+def test_what_could_not_be_confirmed_is_not_there():
+    for row in published.rows():
+        assert set(row.coco) <= {"AP", "AP50", "AP_medium"}
+        assert (row.setting.training, row.setting.testing) in {
+            ("", ""),
+            ("M", "M"),
+            ("M", "M B"),
+        }
+
+
+def test_rows_equal_the_notes_of_the_paper(shared):
+    noted = json.loads((shared / "paper_tables.json").read_text())["rows"]
+    for row in published.rows():
+        if row.ap:
+            assert any(
+                n["mAP"] == row.mean_ap and n["AP"] == list(row.ap.values()) for n in noted
+            ), row.setting.label
+
+
+@pytest.mark.parametrize(
+    ("config", "label"),
+    [
+        (voc07(), "OHEM N=2 VGG16 07"),
+        (voc07(recipes.frcn), "FRCN N=2 VGG16 07"),
+        (voc07(recipes.vggm, recipes.one_image), "OHEM N=1 VGGM 07"),
+        (voc07(lambda c: recipes.all_rois(c, 0.003)), "FRCN N=2 B=2048 bg_lo=0 VGG16 07"),
+        (voc07(recipes.multi_scale_testing), "OHEM N=2 VGG16 07 test-M"),
+        (voc07(recipes.iterative_regression), "OHEM N=2 VGG16 07 test-B"),
+        (
+            voc07(
+                recipes.multi_scale_training,
+                recipes.multi_scale_testing,
+                recipes.iterative_regression,
+                **{"data.train_split": "trainval+voc12/trainval"},
+            ),
+            "OHEM N=2 VGG16 07+12 M B",
+        ),
+        (voc07(recipes.release), "OHEM per label N=2 VGG16 07"),
+        (voc07(**{"ohem.masked_backward": True}), "OHEM masked N=2 VGG16 07"),
+        (voc07(recipes.hed_backbone), "OHEM N=2 VGG16 (hed) 07"),
+        (voc07(**{"detection.nms": "linear"}), "OHEM N=2 VGG16 07 test-linear soft-NMS"),
+        (voc07(**{"detection.rounds": 3}), "OHEM N=2 VGG16 07 test-3 rounds"),
+        (voc07(**{"detection.flip": True}), "OHEM N=2 VGG16 07 test-flip"),
+        (voc07(**{"data.dir": "/private/mine"}), "OHEM N=2 VGG16 mine/trainval"),
+        (voc07(**{"backbone.name": "/private/lite0"}), "OHEM N=2 lite0 07"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_labels(config, label):
+    assert describe(config).label == label
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"train.learning_rate": 0.002},
+        {"train.steps": 60000},
+        {"train.decay_steps": (40000,)},
+        {"train.momentum": 0.8},
+        {"head.dropout": 0.25},
+        {"head.hidden": (512, 512)},
+        {"ohem.iou_threshold": 0.5},
+        {"backbone.weights": "hed"},
+        {"backbone.frozen_until": ""},
+        {"dtype": "bfloat16"},
+        {"fg_iou": 0.6},
+        {"data.dir": "/records/voc07_320"},
+        {"data.train_split": "train"},
+        {"data.eval_split": "val"},
+        {"data.shortest_sides": (480,)},
+        {"data.longest_side": 800},
+        {"detection.longest_side": 800},
+        {"detection.voting": True},
+        {"heuristic.fixed_ratio": False, "sampler": "heuristic"},
+        {"heuristic.fg_fraction": 0.5, "sampler": "heuristic"},
+    ],
+    ids=str,
+)
+def test_another_setting_is_not_compared(fields):
+    assert row_of(voc07(**fields)) is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"seed": 3},
+        {"train.snapshot_every": 20000},
+        {"ohem.chunk": 500},
+        {"heuristic.fg_fraction": 0.5},  # OHEM does not use it
+        {"backbone.weights": "my_vgg16.npz"},
+        {"data.dir": "/records", "data.train_split": "voc07/trainval", "data.eval_split": "x"},
+    ],
+    ids=str,
+)
+def test_what_does_not_matter_is_compared(fields):
+    how = {"split": "voc07/test"} if "data.dir" in fields else {}
+    assert row_of(voc07(**fields), **how).mean_ap == 69.9
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "compared"),
+    [
+        ("ckpt-80000", True),
+        ("step-00080000.weights.h5", True),
+        ("ckpt-40000", False),
+        ("step-00040000.weights.h5", False),
+        ("best.weights.h5", False),  # chosen on the test set
+        ("released.weights.h5", False),
+    ],
+)
+def test_only_the_last_checkpoint_is_compared(checkpoint, compared):
+    assert (row_of(voc07(), checkpoint=checkpoint) is not None) == compared
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"method": "area"}, {"iou_threshold": 0.7}, {"images": 4951}, {"AP": {"aeroplane": 0.5}}],
+    ids=str,
+)
+def test_other_metrics_are_not_compared(changes):
+    setting = describe(voc07())
+    assert published.row_for(setting, metrics(setting)) is not None
+    assert published.row_for(setting, metrics(setting, **changes)) is None
+
+
+def test_a_test_on_training_data_is_not_compared():
+    config = recipes.coco()
+    config.data.dir = "records/coco"
+    assert row_of(config).coco["AP"] == 22.6
+    assert describe(config).test == "COCO"
+    assert row_of(config, split="train2014") is None
+    config.data.train_split = "train2014+val2014"
+    assert describe(config).test == "coco/val2014"
+    assert describe(config, split="test-dev2014").test == "COCO"
