@@ -39,7 +39,8 @@ from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder, write_json
-from ohem_tf.models.fast_rcnn import NON_FINITE, FastRCNN
+from ohem_tf.models.fast_rcnn import FastRCNN
+from ohem_tf.models.roi_network import NON_FINITE
 from ohem_tf.workdir import ROI_LOSS, SNAPSHOTS, load_saved, restore, snapshots
 
 _POINT = ("step", "loss", "cls", "box", "rois", "images")

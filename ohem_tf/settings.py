@@ -88,15 +88,23 @@ class HardMiningSettings:
         paper).
       dropout: whether dropout is active in the read-only pass, with a mask of its own.
       chunk: RoIs per forward step of the read-only pass, to bound its memory; 0 takes all at once.
-      masked_backward: the naive form that the paper rejects (section 4.2): one pass over all RoIs,
-        forward and backward, the losses of those not selected set to 0. For comparisons of speed
-        and memory only (paper, table 2); has no read-only pass, so no dropout mask of its own.
     """
 
     iou_threshold: float = 0.7
     per_label: bool = False
     dropout: bool = True
     chunk: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class OHEMSettings(HardMiningSettings):
+    """Hard mining, or the naive form of it.
+
+    Attributes:
+      masked_backward: the form that the paper rejects (section 4.2), see
+        `hard_mining.MaskedHardMining`; `dropout` and `chunk` have no effect on it.
+    """
+
     masked_backward: bool = False
 
 
@@ -233,7 +241,7 @@ class Experiment:
     head: HeadSettings = HeadSettings()
     sampler: str = "ohem"
     fg_iou: float = 0.5
-    ohem: HardMiningSettings = HardMiningSettings()
+    ohem: OHEMSettings = OHEMSettings()
     heuristic: HeuristicSettings = HeuristicSettings()
     train: TrainSettings = TrainSettings()
     detection: DetectionSettings = DetectionSettings()

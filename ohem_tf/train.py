@@ -25,7 +25,8 @@ from ohem_tf.errors import InputError, run
 from ohem_tf.evaluation.predict import Predictor, predict_split
 from ohem_tf.evaluation.report import metrics
 from ohem_tf.files import make_folder
-from ohem_tf.models.fast_rcnn import NON_FINITE, FastRCNN
+from ohem_tf.models.fast_rcnn import FastRCNN
+from ohem_tf.models.roi_network import NON_FINITE
 from ohem_tf.training import callbacks
 from ohem_tf.training.distribution import strategy_for
 from ohem_tf.workdir import CHECKPOINTS, CONFIG, load_saved, save_config

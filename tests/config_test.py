@@ -101,7 +101,7 @@ def test_paper_validates_and_each_call_is_a_fresh_copy():
     ],
 )
 def test_the_model_gets_the_sampler_of_the_config(changes, sampler):
-    assert experiment.build_model(small(**changes), 20)._sampler == sampler
+    assert experiment.build_model(small(**changes), 20).sampler == sampler
 
 
 BAD = [

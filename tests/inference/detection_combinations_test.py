@@ -150,14 +150,12 @@ def test_rois_on_the_same_cells_go_through_the_head_once(model, monkeypatch, poo
         rows.append(len(args[1]))
         return POOLING[pooling](*args)
 
-    if pooling == "align":  # tells all apart, but for exact copies
-        monkeypatch.setattr(model, "_pool", counting)
-        windows = rois
-    else:
-        monkeypatch.setattr("ohem_tf.models.fast_rcnn.roi_max_pool", counting)
-        monkeypatch.setattr(model, "_pool", counting)
+    monkeypatch.setattr(model.rois.pooler, "kind", pooling)
+    monkeypatch.setattr(model.rois.pooler, "_pool", counting)
+    windows = rois  # RoIAlign tells all apart, but for exact copies
+    if pooling == "max":
         windows = np.floor((rois - [0, 0, 1, 1]) / 16 + 0.5)
-    found = model.score_rois(model.backbone(image[None]), rois, tf.constant(1.0))
+    found = model.score_rois([model.backbone(image[None])], rois, tf.constant(1.0))
     expected = score_by_hand(model, image, 1.0, False, rois, POOLING[pooling])
     assert rows == [len(np.unique(windows, axis=0))]
     assert len(rois) - rows[0] > (60 if pooling == "max" else 4)

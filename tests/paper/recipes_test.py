@@ -220,8 +220,8 @@ def test_all_rois_means_nearly_all_rois():
     config = recipes.voc07()
     recipes.all_rois(config, learning_rate=0.003)
     model = experiment.build_model(_shrunk(config), 20, load_weights=False)
-    assert model._sampler.rois_per_image == 1024
-    assert (model._sampler.bg_lo, model._sampler.fg_fraction) == (0.0, 0.25)
+    assert model.sampler.rois_per_image == 1024
+    assert (model.sampler.bg_lo, model.sampler.fg_fraction) == (0.0, 0.25)
 
 
 def _shrunk(config):
