@@ -4,6 +4,7 @@
 #                     runs/quickstart
 #   make test         the tests; make test ARGS="tests/evaluation -m 'not slow'" runs some
 #   make lint         ruff, format and rules
+#   make build-files  rewrites the BUILD files from the imports
 #   make clean        removes .venv and caches, and leaves runs/ alone
 
 # The first of these that is Python 3.11 to 3.13 makes the virtual environment: TensorFlow 2.21 has
@@ -14,7 +15,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 RUN := $(VENV)/bin/python -m
 OUT := runs/quickstart
 
-.PHONY: help quickstart test lint clean
+.PHONY: help quickstart test lint build-files clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -40,6 +41,9 @@ test: $(VENV)/.test
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
+
+build-files: $(VENV)/.made
+	$(VENV)/bin/python tests/build_files.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache
