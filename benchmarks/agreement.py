@@ -24,9 +24,9 @@ from ohem_tf import experiment, images
 from ohem_tf.data.joined import open_split
 from ohem_tf.data.records import RecordReader, parse_example
 from ohem_tf.errors import InputError, run
-from ohem_tf.evaluation.predict import Predictor
 from ohem_tf.inference.detection import Detections
 from ohem_tf.inference.exported import from_outputs
+from ohem_tf.inference.predict import Predictor
 
 _Answers = Iterator[tuple[Detections, Detections]]
 

@@ -25,8 +25,8 @@ from export.served import ServedDetector
 from ohem_tf import experiment
 from ohem_tf.data.joined import open_split
 from ohem_tf.errors import InputError, run
-from ohem_tf.evaluation.predict import Predictor
 from ohem_tf.files import write_json
+from ohem_tf.inference.predict import Predictor
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.workdir import checkpoint_path, load_saved
 

@@ -22,11 +22,11 @@ from tqdm import tqdm
 from ohem_tf import experiment
 from ohem_tf.data import checks, proposals
 from ohem_tf.errors import InputError, run
-from ohem_tf.evaluation.predict import Predictor
 from ohem_tf.files import make_folder
 from ohem_tf.inference import pictures
 from ohem_tf.inference.detection import Detections
 from ohem_tf.inference.exported import ExportedPredictor
+from ohem_tf.inference.predict import Predictor
 from ohem_tf.workdir import load_saved
 
 _Detector = Callable[[np.ndarray, np.ndarray], Detections]

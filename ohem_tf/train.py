@@ -22,9 +22,9 @@ from ohem_tf.data import statistics
 from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.data.records import RecordReader
 from ohem_tf.errors import InputError, run
-from ohem_tf.evaluation.predict import Predictor, predict_split
 from ohem_tf.evaluation.report import metrics
 from ohem_tf.files import make_folder
+from ohem_tf.inference.predict import Predictor, predict_split
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.models.roi_network import NON_FINITE
 from ohem_tf.training import callbacks

@@ -13,7 +13,7 @@ from ohem_tf.inference.detection import Detections
 
 
 class ExportedPredictor:
-    """An exported detector, called as `evaluation.predict.Predictor`.
+    """An exported detector, called as `inference.predict.Predictor`.
 
     Attributes:
       classes: names of the classes 1..K.

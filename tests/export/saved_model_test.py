@@ -17,9 +17,9 @@ from export import saved_model, versions
 from ohem_tf import experiment, images
 from ohem_tf.data.records import RecordReader, parse_example
 from ohem_tf.errors import InputError
-from ohem_tf.evaluation.predict import Predictor
 from ohem_tf.inference.detection import Detections
 from ohem_tf.inference.exported import version_numbers
+from ohem_tf.inference.predict import Predictor
 from ohem_tf.workdir import BEST_WEIGHTS, save_config
 
 SETTINGS = {

@@ -9,8 +9,8 @@ import tensorflow as tf
 import tiny
 
 from ohem_tf.boxes import iou
-from ohem_tf.evaluation.predict import Predictor
 from ohem_tf.inference import detection
+from ohem_tf.inference.predict import Predictor
 from ohem_tf.settings import NMS_METHODS, DetectionSettings
 
 
