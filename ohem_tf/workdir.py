@@ -80,6 +80,11 @@ def checkpoint_of(model: FastRCNN, optimizer: keras.Optimizer | None = None) -> 
     return tf.train.Checkpoint(**state)
 
 
+def has_checkpoint(workdir: str) -> bool:
+    """Whether training there has a checkpoint to resume from."""
+    return tf.train.latest_checkpoint(os.path.join(workdir, CHECKPOINTS)) is not None
+
+
 def checkpoint_path(workdir: str, checkpoint: str) -> str:
     """The path that `checkpoint` ("last", "best" or a path) means; see `load_model`.
 
@@ -102,7 +107,7 @@ def save_weights(model: FastRCNN, path: str) -> None:
 
     Args:
       model: stays as it is.
-      path: `.../NAME.weights.h5`; the file appears whole or not at all.
+      path: `.../NAME.weights.h5`; it is written atomically.
     """
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f"new-{name}")
