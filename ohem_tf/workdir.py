@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 import ohem_tf
 from ohem_tf.errors import InputError, first_line
-from ohem_tf.files import write_json
+from ohem_tf.files import atomic, write_json
 from ohem_tf.models.fast_rcnn import FastRCNN
 
 BEST = "best.json"
@@ -107,13 +107,10 @@ def save_weights(model: FastRCNN, path: str) -> None:
 
     Args:
       model: stays as it is.
-      path: `.../NAME.weights.h5`; it is written atomically.
+      path: `.../NAME.weights.h5`, written atomically.
     """
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f"new-{name}")
-    with model.roi_head.folded():
+    with atomic(path) as temporary, model.roi_head.folded():
         model.save_weights(temporary)
-    os.replace(temporary, path)
 
 
 def restore(model: FastRCNN, path: str) -> None:

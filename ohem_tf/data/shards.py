@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ohem_tf.data import checks, proposals, records
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
-from ohem_tf.files import write_json
+from ohem_tf.files import temporary_name, write_json
 
 _LAYOUT = 1  # raise it when the same input gives other records
 
@@ -87,8 +87,10 @@ def differences(state: dict[str, Any], settings: dict[str, Any]) -> list[str]:
 
 def discard(output: Path, split: str) -> None:
     """Removes what an earlier run left of a split."""
-    for path in output.glob(f"{split}-?????-of-?????.tfrecord*"):
-        path.unlink()
+    name = f"{split}-?????-of-?????.tfrecord"
+    for pattern in (name, temporary_name(name)):
+        for path in output.glob(pattern):
+            path.unlink()
     partial_path(output, split).unlink(missing_ok=True)
 
 

@@ -87,6 +87,16 @@ def test_what_an_earlier_run_left(tmp_path):
             shards.earlier(tmp_path, "t", dataset)
 
 
+def test_discard_takes_the_shards_of_one_split(tmp_path):
+    """Finished or not, and those of no split whose name is like it."""
+    gone = ["t-00000-of-00002.tfrecord", "new+t-00001-of-00002.tfrecord", "t.partial.json"]
+    kept = ["u-00000-of-00001.tfrecord", "new-t-00000-of-00001.tfrecord", "dataset.json"]
+    for name in gone + kept:
+        (tmp_path / name).touch()
+    shards.discard(tmp_path, "t")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
 def test_counts_and_table():
     entries = [make_entry(), make_entry(image_id="b", objects=(), clipped=0)]
     written = [
