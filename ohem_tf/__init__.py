@@ -10,6 +10,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from ohem_tf.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from ohem_tf.data.pipeline import TrainingStream
     from ohem_tf.data.records import RecordReader
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from ohem_tf.sampling import HeuristicSampling
     from ohem_tf.settings import DetectionSettings
     from ohem_tf.training.optimizer import CaffeSGD, StepDecay
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Backbone",

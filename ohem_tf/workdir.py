@@ -13,10 +13,10 @@ import keras
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-import ohem_tf
 from ohem_tf.errors import InputError, first_line
 from ohem_tf.files import atomic, write_json
 from ohem_tf.models.fast_rcnn import FastRCNN
+from ohem_tf.version import __version__
 
 BEST = "best.json"
 BEST_WEIGHTS = "best.weights.h5"
@@ -42,7 +42,7 @@ def save_config(
       workdir: of the training run.
     """
     versions = {package: metadata.version(package) for package in _VERSIONED}
-    versions["ohem-tf"] = ohem_tf.__version__
+    versions["ohem-tf"] = __version__
     content = {
         "config": config.to_dict(),
         "overrides": dict(overrides),
