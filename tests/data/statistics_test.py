@@ -5,17 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import tiny
+from by_hand import iou
 
 from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.data.records import RecordReader, from_example
 from ohem_tf.data.statistics import fixed_target_statistics, target_statistics
-
-
-def iou(a, b):
-    height = max(min(a[2], b[2]) - max(a[0], b[0]), 0)
-    width = max(min(a[3], b[3]) - max(a[1], b[1]), 0)
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - height * width
-    return height * width / union if union > 0 else 0
 
 
 def targets_by_hand(records, max_proposals, mirrored_too, fg_iou=0.5):
