@@ -144,9 +144,9 @@ def _report_changes(config: ConfigDict, workdir: str) -> None:
 def _target_statistics(config: ConfigDict, records: RecordReader) -> tuple:
     if config.head.target_normalisation == "fixed":
         return statistics.fixed_target_statistics(len(records.classes))
-    mirrored = config.data.flip != "none"
+    with_flips = config.data.flip != "none"
     return statistics.target_statistics(
-        records, config.data.max_proposals, mirrored, config.fg_iou, config.data.crowd_ioa
+        records, config.data.max_proposals, with_flips, config.fg_iou, config.data.crowd_ioa
     )
 
 
