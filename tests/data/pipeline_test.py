@@ -39,7 +39,7 @@ def assert_equal_batches(a, b):
         np.testing.assert_array_equal(a[key], b[key], err_msg=key)
 
 
-def flipped(boxes, width):
+def flip_by_hand(boxes, width):
     return np.stack([boxes[:, 0], width - boxes[:, 3], boxes[:, 2], width - boxes[:, 1]], axis=1)
 
 
@@ -150,7 +150,7 @@ def test_examples_hold_what_their_choice_says(train, flip):
             for key, boxes in [("gt", record.boxes), ("proposals", record.proposals)]:
                 found = batch["gt_boxes" if key == "gt" else key][i][batch[f"{key}_mask"][i]]
                 if choice.flipped:  # in pixels of the original image, whatever the scale
-                    boxes = flipped(boxes, record.width)
+                    boxes = flip_by_hand(boxes, record.width)
                 np.testing.assert_allclose(found, boxes, atol=1e-4)
             np.testing.assert_array_equal(
                 batch["gt_classes"][i][batch["gt_mask"][i]], record.classes
@@ -296,7 +296,7 @@ def test_no_proposals_and_no_objects(proposals, boxes):
     np.testing.assert_array_equal(found, PROPOSALS[:proposals])
 
 
-def test_mirrored_images_leave_out_the_same_proposals(tmp_path):
+def test_flipped_images_leave_out_the_same_proposals(tmp_path):
     record = dataclasses.replace(
         tiny.make_record(0, 40, 80, objects=2),
         boxes=REGIONS,
@@ -309,7 +309,7 @@ def test_mirrored_images_leave_out_the_same_proposals(tmp_path):
     for step, batch in enumerate(take(stream_, 2)):
         flipped = stream_.choice(step).flipped
         expected = PROPOSALS[[1, 3]]
-        expected = flipped(expected, 80) if flipped else expected
+        expected = flip_by_hand(expected, 80) if flipped else expected
         np.testing.assert_array_equal(batch["proposals"][0], expected)
         seen.add(flipped)
     assert seen == {False, True}
