@@ -1,9 +1,9 @@
 # Everything here works from a fresh checkout: each target makes .venv and installs what it needs.
 #
-#   make quickstart   scenes -> records -> training with OHEM -> SavedModel -> pictures -> mAP, in
+#   make quickstart   scenes -> records -> training with OHEM -> SavedModel -> detections -> mAP, in
 #                     runs/quickstart
 #   make test         the tests; make test ARGS="tests/evaluation -m 'not slow'" runs some
-#   make lint         ruff, format and rules
+#   make lint         format, rules, who imports whom, types
 #   make build-files  rewrites the BUILD files from the imports
 #   make clean        removes .venv and caches, and leaves runs/ alone
 
@@ -41,6 +41,7 @@ test: $(VENV)/.test
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/lint-imports --no-cache --no-logo
 
 build-files: $(VENV)/.made
 	$(VENV)/bin/python tests/build_files.py

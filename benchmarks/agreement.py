@@ -71,7 +71,7 @@ def define_flags() -> None:
     flags.DEFINE_string("checkpoint", "last", "As for the export.")
     flags.DEFINE_string("saved_model", None, "EXPORT_DIR/VERSION.")
     flags.DEFINE_string("split", None, "Default: config.data.eval_split.")
-    flags.DEFINE_integer("images", 50, "The first so many.", lower_bound=1)
+    flags.DEFINE_integer("images", 50, "At most this many, the first ones.", lower_bound=1)
 
 
 def main(argv: Sequence[str]) -> None:

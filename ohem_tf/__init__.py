@@ -10,19 +10,20 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from ohem_tf.version import __version__ as __version__
+
 if TYPE_CHECKING:
+    from ohem_tf.data.pipeline import TrainingStream
+    from ohem_tf.data.records import RecordReader
     from ohem_tf.hard_mining import HardMining, select_hard_rois
     from ohem_tf.inference.detection import Detections, detect
     from ohem_tf.models.backbones import Backbone
     from ohem_tf.models.fast_rcnn import FastRCNN
     from ohem_tf.models.heads import RoIHead
-    from ohem_tf.models.roi_pooler import RoIPooler
     from ohem_tf.sampler import RoIs, Sampler
     from ohem_tf.sampling import HeuristicSampling
     from ohem_tf.settings import DetectionSettings
     from ohem_tf.training.optimizer import CaffeSGD, StepDecay
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Backbone",
@@ -32,11 +33,12 @@ __all__ = [
     "FastRCNN",
     "HardMining",
     "HeuristicSampling",
+    "RecordReader",
     "RoIHead",
-    "RoIPooler",
     "RoIs",
     "Sampler",
     "StepDecay",
+    "TrainingStream",
     "detect",
     "select_hard_rois",
 ]
@@ -49,11 +51,12 @@ _MODULES = {
     "FastRCNN": "models.fast_rcnn",
     "HardMining": "hard_mining",
     "HeuristicSampling": "sampling",
+    "RecordReader": "data.records",
     "RoIHead": "models.heads",
-    "RoIPooler": "models.roi_pooler",
     "RoIs": "sampler",
     "Sampler": "sampler",
     "StepDecay": "training.optimizer",
+    "TrainingStream": "data.pipeline",
     "detect": "inference.detection",
     "select_hard_rois": "hard_mining",
 }

@@ -32,7 +32,7 @@ def build_model(config: ConfigDict, num_classes: int, load_weights: bool = True)
       load_weights: False leaves the backbone as initialised: a checkpoint follows.
 
     Raises:
-      InputError: the backbone cannot be built, or its weights cannot be had.
+      InputError: the backbone cannot be built, or its weights are unavailable.
     """
     keras.utils.set_random_seed(config.seed)
     settings = config.backbone.to_dict()

@@ -6,12 +6,12 @@ measures the snapshots that config.train.snapshot_every kept in one or several r
 and, as the last line, one JSON object, and draws a curve per run.
 
 Measured independently of the sampler: all proposals of all images and no ground truth boxes among
-them, no mirror images, one scale, no dropout; classification and box loss are summed 1:1 and the
+them, no flips, one scale, no dropout; classification and box loss are summed 1:1 and the
 mean is taken over the RoIs of the whole set.
 
 The box loss counts *normalised* regression targets, as in training. Snapshots hold bbox_pred with
 the normalisation folded in, and runs may have trained with others; here all take the same one: the
-empirical mean and std per class of the measured split, mirror images included, as the release
+empirical mean and std per class of the measured split, flips included, as the release
 computes them. For a run of the paper's recipe this is the loss that it minimises, but for the
 choice of RoIs; and the curves of several runs stand on one scale.
 """
@@ -51,7 +51,7 @@ def mean_loss(model: FastRCNN, stream: TrainingStream, images: int, title: str =
 
     Args:
       model: its target statistics give the scale of the box loss.
-      stream: of one image a step, none mirrored.
+      stream: of one image a step, none flipped.
       images: how many.
       title: of the progress bar.
 
@@ -92,7 +92,7 @@ def measure(
     Args:
       configs: {workdir: see `experiment.trained_config`}; images have the scale of `detection`.
       split: default: config.data.train_split.
-      max_images: take only so many images, drawn at random, the same for all runs; 0: all.
+      max_images: take at most this many images, drawn at random, the same for all runs; 0: all.
 
     Returns:
       {workdir: one dict per snapshot, by rising step: "step", "images", and see `mean_loss`}; also

@@ -29,7 +29,7 @@ class DataSettings:
         NAME; several with + between them: "voc07/trainval+voc12/trainval". See data/joined.py.
       shortest_sides: of the resized image in pixels; several: one at random per training image.
       longest_side: cap on the longest side, pixels.
-      flip: "double": an epoch holds each image and its mirror image, as in the release; "random":
+      flip: "double": an epoch holds each image and its flipped copy, as in the release; "random":
         an image is flipped with probability 0.5; "none".
       max_proposals: at most this many proposals of an image, the first ones.
       crowd_ioa: training leaves out proposals that a crowd region (COCO) covers more than this.

@@ -1,12 +1,15 @@
-"""The BUILD files say what the code says, and so does setup.cfg."""
+"""The BUILD files say what the code says, and so do setup.cfg and the other files beside it."""
 
 import configparser
 import difflib
+import re
 
 import build_files
 import pytest
 from build_files import ROOT, normalized
 from packaging.requirements import Requirement
+
+import ohem_tf
 
 
 @pytest.mark.parametrize("folder", build_files.folders())
@@ -46,3 +49,9 @@ def test_every_requirement_is_pinned_within_its_range():
             pins[normalized(name)] = version
     for wanted in requirements():
         assert pins[normalized(wanted.name)] in wanted.specifier, wanted
+
+
+@pytest.mark.parametrize("file", ["CITATION.cff", "MODULE.bazel"])
+def test_every_file_that_names_the_version_names_the_same(file):
+    versions = re.findall(r"^ *version\W+([\d.]+)", (ROOT / file).read_text(), re.MULTILINE)
+    assert versions == [ohem_tf.__version__]

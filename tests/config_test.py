@@ -1,13 +1,13 @@
 """Configs: the paper's numbers, refusals that name the field, and every file in configs/."""
 
 import ast
-import importlib.util
 import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
+from command_line import load_config
 from ml_collections import ConfigDict
 
 from ohem_tf import experiment
@@ -244,10 +244,7 @@ def test_a_bad_command_line_ends_in_one_line(arguments, wanted, tmp_path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_file_loads_and_validates(path):
-    spec = importlib.util.spec_from_file_location(f"configs_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config()
+    config = load_config(path)
     assert isinstance(config, ConfigDict)
     assert config.is_locked
     validate(config)

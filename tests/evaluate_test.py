@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import tiny
+from command_line import load_config
 
 from ohem_tf import experiment
 from ohem_tf.config import paper
@@ -154,9 +155,7 @@ def get_config():
 def test_the_last_line_is_one_json_object(folder, tmp_path):
     path = tmp_path / "tiny_config.py"
     path.write_text(CONFIG.format(data=str(folder)))
-    scope = {}
-    exec(path.read_text(), scope)
-    config = scope["get_config"]()
+    config = load_config(path)
     save_config(config, {}, tiny.CLASSES, str(tmp_path))
     model = experiment.build_model(config, len(tiny.CLASSES))
     save_weights(model, str(tmp_path / "a.weights.h5"))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
+from by_hand import iou
 from matplotlib.image import imread
 
 from ohem_tf import boxes as box_ops
@@ -22,17 +23,9 @@ from ohem_tf.workdir import ROI_LOSS, SNAPSHOTS, save_config, save_weights, snap
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 
 
-def overlap(a, b):
-    """IoU of two boxes."""
-    height, width = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    common = max(height, 0) * max(width, 0)
-    area_a, area_b = (np.prod(x[2:] - x[:2]) for x in (a, b))
-    return common / (area_a + area_b - common)
-
-
 def matched(roi, record):
     """Label and regression target of one RoI."""
-    ious = [overlap(roi, box) for box in record.boxes]
+    ious = [iou(roi, box) for box in record.boxes]
     if not ious or max(ious) < 0.5:
         return 0, np.zeros(4)
     best = record.boxes[np.argmax(ious)]

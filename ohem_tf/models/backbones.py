@@ -122,10 +122,10 @@ def build(
 
     Returns:
       The backbone, and the weights of fc6 and fc7 {name: [kernel, bias]}, as far as the source of
-      one of the paper's two networks holds them, for `pretrained.start_hidden`.
+      one of the paper's two networks holds them, for `pretrained.init_fc_layers`.
 
     Raises:
-      InputError: unknown name, weights that cannot be had or do not fit, no such layer.
+      InputError: unknown name, weights that are unavailable or do not fit, no such layer.
     """
     if not name:
         raise InputError(

@@ -35,17 +35,17 @@ def mean(values: tf.Tensor) -> tf.Tensor:
 
 
 def image_metrics(
-    cls: tf.Tensor, box: tf.Tensor, hard: RoIs, known: RoILosses | None
+    cls: tf.Tensor, box: tf.Tensor, hard: RoIs, all_losses: RoILosses | None
 ) -> dict[str, tf.Tensor]:
-    """What train_step reports of an image: means over its hard RoIs, and over all RoIs if known."""
+    """What train_step reports of an image: means over its hard, and over all RoIs if known."""
     metrics = {
         "loss/hard": cls + box,
         "cls": cls,
         "box": box,
         "fg": mean(tf.cast(hard.labels > 0, tf.float32)),
     }
-    if known is not None:
-        metrics["loss/all_rois"] = mean(known.ranking)
+    if all_losses is not None:
+        metrics["loss/all_rois"] = mean(all_losses.ranking)
     return metrics
 
 

@@ -38,7 +38,7 @@ class FastRCNN(keras.Model):
     Attributes:
       backbone: images to feature maps.
       roi_head: pooled features to scores and boxes.
-      rois: the RoI network around `roi_head`.
+      roi_network: what is done with RoIs, around `roi_head`.
       sampler: which RoIs train the network.
       needs_proposals: whether the proposals of an image are part of the input; False if the model
         proposes regions by itself.
@@ -69,7 +69,9 @@ class FastRCNN(keras.Model):
         self.backbone = backbone
         self.roi_head = roi_head
         self.sampler = sampler or HardMining()
-        self.rois = RoINetwork(roi_head, RoIPooler(roi_head.pool_size, backbone.strides, pooling))
+        self.roi_network = RoINetwork(
+            roi_head, RoIPooler(roi_head.pool_size, backbone.strides, pooling)
+        )
         self.needs_proposals = proposer is None
         self._proposer = proposer
         self._fg_iou = fg_iou
@@ -119,20 +121,22 @@ class FastRCNN(keras.Model):
             with tape.stop_recording():
                 rois = self._training_rois(image, features)
                 # 2. Read-only RoI network: all RoIs, forward only, if the sampler looks at losses.
-                known = self._read_only_losses(features, rois, image)
+                all_losses = self._read_only_losses(features, rois, image)
                 # 3. Hard RoI selection: NMS on the losses (or another sampler's choice).
-                selected = self.sampler.select(rois, known, self._random_seed(image, _SAMPLING))
+                selected = self.sampler.select(
+                    rois, all_losses, self._random_seed(image, _SAMPLING)
+                )
             # 4. Regular RoI network: forward and backward on the selected RoIs only.
             hard = rois if selected is None else rois.take(selected)
             seed = self._random_seed(image, _REGULAR_DROPOUT)
-            losses = self.rois.losses(features, hard, image["scale"], seed)
-            known = losses if selected is None else known
+            losses = self.roi_network.losses(features, hard, image["scale"], seed)
+            all_losses = losses if selected is None else all_losses
             hard, losses = self.sampler.count(hard, losses)
             cls, box = mean(losses.cls), mean(losses.box)
             loss = (cls + box) / global_n
         with tf.control_dependencies([loss]):  # which is finite, or the step ends here
             gradients = tape.gradient(loss, self.trainable_variables)
-        return gradients, image_metrics(cls, box, hard, known)
+        return gradients, image_metrics(cls, box, hard, all_losses)
 
     def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """Means over all proposals (paper, figure 3), see `proposal_losses`, then over images."""
@@ -175,7 +179,7 @@ class FastRCNN(keras.Model):
           One [1, ~H/stride, ~W/stride, C] per stride of the backbone, in the precision that the
           head computes in.
         """
-        return self.rois.forward_only(self._features(image))
+        return self.roi_network.forward_only(self._features(image))
 
     def score_rois(
         self, features: Features, rois: tf.Tensor, scale: tf.Tensor
@@ -187,7 +191,7 @@ class FastRCNN(keras.Model):
           rois: [R, 4] float32 pixels of the original image.
           scale: [] float32 factor from the original to the resized image.
         """
-        return self.rois.score(features, rois, scale)
+        return self.roi_network.score(features, rois, scale)
 
     def propose(self, features: Features, size: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         """Proposals of an image, by a model that has no need of any.
@@ -219,7 +223,9 @@ class FastRCNN(keras.Model):
         for image in unbatch(batch):
             features = self.image_features(image["image"])
             rois = self._matched(self._proposals(image, features), image)
-            losses.append(self.rois.losses(features, rois, image["scale"], dropout_seed=None))
+            losses.append(
+                self.roi_network.losses(features, rois, image["scale"], dropout_seed=None)
+            )
         return losses
 
     def get_config(self) -> dict[str, Any]:
@@ -229,7 +235,7 @@ class FastRCNN(keras.Model):
             "backbone": serialize(self.backbone),
             "roi_head": serialize(self.roi_head),
             "sampler": serialize(self.sampler),
-            "pooling": self.rois.pooler.kind,
+            "pooling": self.roi_network.pooler.kind,
             "fg_iou": self._fg_iou,
             "seed": self._seed,
             "proposer": serialize(self._proposer),
@@ -258,7 +264,7 @@ class FastRCNN(keras.Model):
         return self._matched(tf.concat([image["gt_boxes"], proposals], axis=0), image)
 
     def _matched(self, boxes: tf.Tensor, image: Batch) -> RoIs:
-        return self.rois.match(boxes, image["gt_boxes"], image["gt_classes"], self._fg_iou)
+        return self.roi_network.match(boxes, image["gt_boxes"], image["gt_classes"], self._fg_iou)
 
     def _read_only_losses(self, features: Features, rois: RoIs, image: Batch) -> RoILosses | None:
         """Losses of all RoIs, forward only; None if the sampler does not look at losses."""
@@ -266,7 +272,9 @@ class FastRCNN(keras.Model):
         if not sampler.needs_losses:
             return None
         seed = self._random_seed(image, _READ_ONLY_DROPOUT) if sampler.dropout else None
-        return self.rois.read_only_losses(features, rois, image["scale"], seed, sampler.chunk)
+        return self.roi_network.read_only_losses(
+            features, rois, image["scale"], seed, sampler.chunk
+        )
 
     def _random_seed(self, image: Batch, purpose: int) -> tf.Tensor:
         position = tf.cast(image["position"], tf.int32)

@@ -56,7 +56,7 @@ class RoIPooler:
     def levels(self, boxes: tf.Tensor) -> tf.Tensor:
         """[R] int32 index of the map that each of `boxes` [R, 4] reads."""
         # A side 2^k times the canonical one belongs to a stride 2^k times the canonical one. The
-        # small number keeps an exact power of 2 from falling to the level below.
+        # small number keeps an exact power of 2 from rounding to the level below.
         ratio = tf.sqrt(box_ops.area(boxes)) / _CANONICAL_SIDE * _CANONICAL_STRIDE / self.strides[0]
         level = tf.math.floor(tf.math.log(tf.maximum(ratio, 1e-6)) / tf.math.log(2.0) + 1e-6)
         return tf.clip_by_value(tf.cast(level, tf.int32), 0, len(self.strides) - 1)

@@ -122,7 +122,7 @@ def test_the_folder_reads_as_voc(folder):
         ids = voc.read_split(folder, split)
         assert len(ids) == count
         for image_id, scene in zip(ids, scenes.compose(0, split), strict=False):
-            entry = voc.read_entry(folder, image_id)
+            entry = voc.read_entry(voc.Listed(str(folder), image_id))
             with Image.open(entry.image_path) as picture:
                 assert picture.format == "JPEG"
                 assert picture.size == (entry.width, entry.height)

@@ -184,8 +184,8 @@ def test_rois_on_the_same_cells_go_through_the_head_once(model, monkeypatch, poo
         rows.append(len(args[1]))
         return POOLING[pooling](*args)
 
-    monkeypatch.setattr(model.rois.pooler, "kind", pooling)
-    monkeypatch.setattr(model.rois.pooler, "_pool", counting)
+    monkeypatch.setattr(model.roi_network.pooler, "kind", pooling)
+    monkeypatch.setattr(model.roi_network.pooler, "_pool", counting)
     windows = rois  # RoIAlign tells all apart, but for exact copies
     if pooling == "max":
         windows = np.floor((rois - [0, 0, 1, 1]) / 16 + 0.5)

@@ -240,7 +240,7 @@ def test_images_without_objects_or_proposals():
 
 def test_the_baseline_runs_no_read_only_pass():
     model = compiled(HeuristicSampling(rois_per_image=8))
-    model.rois.read_only_losses = None
+    model.roi_network.read_only_losses = None
     metrics = model.train_step(one_image())
     assert "loss/all_rois" not in metrics
     assert float(metrics["fg"]) == 0.25

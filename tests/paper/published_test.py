@@ -1,13 +1,13 @@
 """The paper's numbers: which run is compared with which, against the configs' own docstrings."""
 
 import ast
-import importlib.util
 import json
 import pathlib
 import re
 
 import numpy as np
 import pytest
+from command_line import load_config
 
 from ohem_tf.paper import published, recipes
 
@@ -51,10 +51,7 @@ def voc07(*changes, **fields):
 
 def load(path):
     """A config file, its data directory as in its docstring's command, and the docstring."""
-    spec = importlib.util.spec_from_file_location(f"configs_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config, text = module.get_config(), ast.get_docstring(ast.parse(path.read_text()))
+    config, text = load_config(path), ast.get_docstring(ast.parse(path.read_text()))
     found = re.search(r"--config\.data\.dir=(\S+)", text)
     config.data.dir = found[1] if found else "elsewhere"
     return config, text

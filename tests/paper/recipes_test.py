@@ -1,6 +1,6 @@
 """The configs of the paper's rows: their settings, their models, and a few steps of each kind."""
 
-import importlib.util
+import ast
 import json
 import pathlib
 import re
@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 import tiny
+from command_line import load_config
 
 from ohem_tf import experiment
 from ohem_tf.config import validate
@@ -71,10 +72,7 @@ BELLS = {
 
 def load(name):
     path = next(p for p in CONFIGS if p.stem == name)
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(), module.__doc__
+    return load_config(path), ast.get_docstring(ast.parse(path.read_text()))
 
 
 @pytest.mark.parametrize("name", TABLE_1)
