@@ -15,7 +15,7 @@ FLIPS = ("double", "random", "none")
 POOLING = ("max", "align")
 TARGET_NORMALISATION = ("empirical", "fixed")
 SCALE_CHOICES = ("best", "all")
-NMS_METHODS = ("hard", "linear", "gaussian")
+NMS_METHODS = ("hard", "gaussian")
 AP_METHODS = ("voc07", "area")
 
 
@@ -182,9 +182,9 @@ class DetectionSettings:
         configs/voc07_320.py.
       rescore_nms_iou: of the per-class NMS among them.
       rescore_max: at most this many of a class.
-      nms: "hard", or Soft-NMS "linear" or "gaussian".
-      nms_iou: "hard" suppresses a box whose IoU with a better one of its class is greater, "linear"
-        lowers its score; "gaussian" does not use it.
+      nms: "hard", or "gaussian" for Soft-NMS.
+      nms_iou: "hard" suppresses a box whose IoU with a better one of its class is greater;
+        "gaussian" does not use it.
       soft_nms_sigma: of "gaussian".
       max_detections: of an image, over all classes (release: baseline 100, OHEM 2000).
       voting: whether each survivor's box becomes the mean of its neighbours (`vote`).

@@ -31,8 +31,6 @@ def suppress(boxes, scores, classes, method, iou_threshold=0.3, sigma=0.5, thres
                 overlap = iou(boxes[best], boxes[i])
                 if method == "gaussian":
                     left[i] *= np.exp(-(overlap**2) / sigma)
-                elif method == "linear" and overlap > iou_threshold:
-                    left[i] *= 1 - overlap
                 elif overlap > iou_threshold:
                     del left[i]
     return sorted(kept, key=lambda item: -item[1])

@@ -140,10 +140,6 @@ def select(found: nms.Candidates, settings: DetectionSettings) -> Detections:
     found = found.at_least(settings.score_threshold)
     if settings.nms == "hard":
         kept = nms.hard(found, settings.nms_iou, settings.max_detections)
-    elif settings.nms == "linear":
-        kept = nms.linear(
-            found, settings.nms_iou, settings.score_threshold, settings.max_detections
-        )
     else:
         kept = nms.gaussian(
             found, settings.soft_nms_sigma, settings.score_threshold, settings.max_detections

@@ -123,7 +123,7 @@ def test_rows_equal_the_notes_of_the_paper(shared):
         (voc07(recipes.release), "OHEM per label N=2 VGG16 07"),
         (voc07(**{"ohem.masked_backward": True}), "OHEM masked N=2 VGG16 07"),
         (voc07(recipes.hed_backbone), "OHEM N=2 VGG16 (hed) 07"),
-        (voc07(**{"detection.nms": "linear"}), "OHEM N=2 VGG16 07 test-linear soft-NMS"),
+        (voc07(**{"detection.nms": "gaussian"}), "OHEM N=2 VGG16 07 test-gaussian soft-NMS"),
         (voc07(**{"detection.rounds": 3}), "OHEM N=2 VGG16 07 test-3 rounds"),
         (voc07(**{"detection.flip": True}), "OHEM N=2 VGG16 07 test-flip"),
         (voc07(**{"data.dir": "/private/mine"}), "OHEM N=2 VGG16 mine/trainval"),
