@@ -1,6 +1,6 @@
 # Everything here works from a fresh checkout: each target makes .venv and installs what it needs.
 #
-#   make quickstart   scenes -> records -> training with OHEM -> SavedModel -> pictures -> mAP, in
+#   make quickstart   scenes -> records -> training with OHEM -> SavedModel -> detections -> mAP, in
 #                     runs/quickstart
 #   make test         the tests, in two processes; make test ARGS="tests/evaluation -m 'not slow'"
 #                     runs some, and JOBS=0 in one process, for a debugger or a single test

@@ -24,9 +24,9 @@ from ohem_tf import experiment, images
 from ohem_tf.data.joined import open_split
 from ohem_tf.data.records import RecordReader, parse_example
 from ohem_tf.errors import InputError, run
-from ohem_tf.evaluation.predict import Predictor
 from ohem_tf.inference.detection import Detections
 from ohem_tf.inference.exported import from_outputs
+from ohem_tf.inference.predict import Predictor
 
 _Answers = Iterator[tuple[Detections, Detections]]
 
@@ -71,7 +71,7 @@ def define_flags() -> None:
     flags.DEFINE_string("checkpoint", "last", "As for the export.")
     flags.DEFINE_string("saved_model", None, "EXPORT_DIR/VERSION.")
     flags.DEFINE_string("split", None, "Default: config.data.eval_split.")
-    flags.DEFINE_integer("images", 50, "The first so many.", lower_bound=1)
+    flags.DEFINE_integer("images", 50, "At most this many, the first ones.", lower_bound=1)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -27,21 +27,22 @@ from ohem_tf import experiment
 from ohem_tf.config import validate
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder, write_json
-from ohem_tf.hard_mining import HardMining
+from ohem_tf.hard_mining import HardMining, MaskedHardMining
 from ohem_tf.models.fast_rcnn import FastRCNN
+from ohem_tf.sampler import Sampler
 from ohem_tf.sampling import HeuristicSampling
 
 _CLASSES = 20
 
 
-def samplers(config: ConfigDict) -> dict[str, HardMining | HeuristicSampling]:
+def samplers(config: ConfigDict) -> dict[str, Sampler]:
     """What is compared, by name; the first is what ratios refer to."""
     rois = config.train.rois_per_step // config.train.images_per_step
     return {
         "FRCN": HeuristicSampling(rois, bg_lo=0.0),
         "OHEM": HardMining(rois),
         "OHEM, NMS per label (release)": HardMining(rois, per_label=True),
-        "all RoIs, masked losses (naive)": HardMining(rois, masked_backward=True),
+        "all RoIs, masked losses (naive)": MaskedHardMining(rois),
     }
 
 
@@ -91,7 +92,7 @@ def compiled_steps(config: ConfigDict) -> dict[str, Callable]:
     optimizer.build(model.trainable_variables)
     steps = {}
     for name, sampler in samplers(config).items():
-        variant = FastRCNN(model.backbone, model.roi_head, sampler, config.head.pool_size)
+        variant = FastRCNN(model.backbone, model.roi_head, sampler)
         variant.optimizer = optimizer
         steps[name] = tf.function(variant.train_step, jit_compile=False)
     return steps

@@ -30,7 +30,7 @@ from ohem_tf.inference.detection import Detections
 
 def bench(
     detector: RemoteDetector,
-    requests: Sequence[tuple[bytes, np.ndarray]],
+    requests: Sequence[tuple[bytes, np.ndarray | None]],
     count: int,
     concurrency: int,
 ) -> dict[str, float]:
@@ -38,7 +38,7 @@ def bench(
 
     Args:
       detector: that answers.
-      requests: an image file and its proposals each; sent in turn.
+      requests: an image file and its proposals (None if the model needs none) each; sent in turn.
       count: of requests.
       concurrency: so many at a time.
 
@@ -47,9 +47,10 @@ def bench(
       "requests" and "concurrency".
     """
 
-    def timed(request: tuple[bytes, np.ndarray]) -> float:
+    def timed(request: tuple[bytes, np.ndarray | None]) -> float:
+        encoded, boxes = request
         before = time.perf_counter()
-        detector.detect([request[0]], [request[1]])
+        detector.detect([encoded], None if boxes is None else [boxes])
         return time.perf_counter() - before
 
     timed(requests[0])  # asks for the metadata too
@@ -94,27 +95,32 @@ def main(argv: Sequence[str]) -> None:
         if given[name].present:
             with_or_without = "with" if given.bench else "without"
             raise InputError(f"--{name}: has no effect {with_or_without} --bench; leave it out")
-    proposals.require_selective_search()
     paths = pictures.find(given.images, given.max_images)
     if given.output:
         pictures.names(paths)
     detector = RemoteDetector(given.server, given.model, given.deadline)
     max_pixels = detector.max_pixels
+    if detector.needs_proposals:
+        proposals.require_selective_search()
     for path in tqdm(paths, desc="checking", unit="image", leave=False):
         check_image(path, _read(path), max_pixels)
-    mode = given.selective_search_mode
+
+    def read(path: str) -> tuple[bytes, np.ndarray | None]:
+        if not detector.needs_proposals:
+            return _read(path), None
+        encoded, _, boxes = proposals.read_and_search(path, given.selective_search_mode, 2.0)
+        return encoded, boxes
+
     if given.bench:
-        searched = tqdm(paths, desc="searching proposals", unit="image")
-        found = [proposals.read_and_search(path, mode, 2.0) for path in searched]
-        requests = [(encoded, boxes) for encoded, _, boxes in found]
+        requests = [read(path) for path in tqdm(paths, desc="reading", unit="image")]
         print(json.dumps(bench(detector, requests, given.requests, given.concurrency)))
         return
     album = None
     if given.output:
         album = pictures.Album(given.output, paths, detector.classes, given.min_score)
     for path in tqdm(paths, desc="detecting", unit="image", disable=album is None):
-        encoded, _, boxes = proposals.read_and_search(path, mode, 2.0)
-        (detections,) = detector.detect([encoded], [boxes])
+        encoded, boxes = read(path)
+        (detections,) = detector.detect([encoded], None if boxes is None else [boxes])
         if album is None:
             _print(path, detections, detector.classes, given.min_score)
         else:

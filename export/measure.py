@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from ohem_tf.data.pipeline import evaluation_examples
 from ohem_tf.data.records import RecordReader
-from ohem_tf.evaluation.predict import Predictor
 from ohem_tf.evaluation.report import metrics
+from ohem_tf.inference.predict import Predictor
 
 
 def compare(

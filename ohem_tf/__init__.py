@@ -1,11 +1,79 @@
-"""Object detectors trained with online hard example mining (OHEM) in TensorFlow and Keras 3."""
+"""Object detectors trained with online hard example mining (OHEM) in TensorFlow and Keras 3.
 
+The public names are those of `__all__`. Each is imported when it is first used, since most of them
+need TensorFlow, which takes seconds, and a config needs none.
+"""
+
+from __future__ import annotations
+
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from ohem_tf.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from ohem_tf.data.pipeline import TrainingStream
+    from ohem_tf.data.records import RecordReader
+    from ohem_tf.hard_mining import HardMining, select_hard_rois
+    from ohem_tf.inference.detection import Detections
+    from ohem_tf.inference.predict import Predictor
+    from ohem_tf.models.backbones import Backbone
+    from ohem_tf.models.fast_rcnn import FastRCNN
+    from ohem_tf.models.heads import RoIHead
+    from ohem_tf.sampler import RoIs, Sampler
+    from ohem_tf.sampling import HeuristicSampling
+    from ohem_tf.settings import DetectionSettings
+    from ohem_tf.training.optimizer import CaffeSGD, StepDecay
+
+__all__ = [
+    "Backbone",
+    "CaffeSGD",
+    "DetectionSettings",
+    "Detections",
+    "FastRCNN",
+    "HardMining",
+    "HeuristicSampling",
+    "Predictor",
+    "RecordReader",
+    "RoIHead",
+    "RoIs",
+    "Sampler",
+    "StepDecay",
+    "TrainingStream",
+    "select_hard_rois",
+]
+
+_MODULES = {
+    "Backbone": "models.backbones",
+    "CaffeSGD": "training.optimizer",
+    "DetectionSettings": "settings",
+    "Detections": "inference.detection",
+    "FastRCNN": "models.fast_rcnn",
+    "HardMining": "hard_mining",
+    "HeuristicSampling": "sampling",
+    "Predictor": "inference.predict",
+    "RecordReader": "data.records",
+    "RoIHead": "models.heads",
+    "RoIs": "sampler",
+    "Sampler": "sampler",
+    "StepDecay": "training.optimizer",
+    "TrainingStream": "data.pipeline",
+    "select_hard_rois": "hard_mining",
+}
 
 # Keras 3 asks this, or a file in the home directory, which library computes; here there is one.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 # Most of TensorFlow's start-up messages (CPU features, missing CUDA) would bury ours. Its errors
 # reach Python as exceptions all the same; TF_CPP_MIN_LOG_LEVEL=0 brings the messages back.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'ohem_tf' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"ohem_tf.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

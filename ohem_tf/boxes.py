@@ -114,7 +114,7 @@ def clip(boxes: Array, height: Array | float, width: Array | float) -> tf.Tensor
 
 
 def flip(boxes: Array, width: Array | float) -> tf.Tensor:
-    """`boxes` [..., 4] of an image `width` pixels wide, after the image is mirrored left-right."""
+    """`boxes` [..., 4] of an image `width` pixels wide, after the image is flipped left-right."""
     ymin, xmin, ymax, xmax = _edges(boxes)
     width = tf.cast(width, tf.float32)
     return tf.stack([ymin, width - xmax, ymax, width - xmin], axis=-1)

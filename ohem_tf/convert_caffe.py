@@ -29,7 +29,7 @@ from ohem_tf import experiment
 from ohem_tf.config import validate
 from ohem_tf.data.joined import open_split
 from ohem_tf.errors import InputError, run
-from ohem_tf.files import make_folder
+from ohem_tf.files import atomic, make_folder
 from ohem_tf.models import caffemodel, pretrained
 from ohem_tf.models.caffe_networks import NETWORKS
 from ohem_tf.workdir import CHECKPOINTS, checkpoint_of, save_config
@@ -117,13 +117,11 @@ def _height_first(values: np.ndarray, where: str) -> np.ndarray:
 
 
 def write_npz(weights: pretrained.Weights, path: str) -> None:
-    """Writes `weights` with keys LAYER/kernel, LAYER/bias; the file appears whole or not at all."""
+    """Writes `weights` with keys LAYER/kernel and LAYER/bias, atomically."""
     arrays = {f"{name}/{kind}": x for name, kinds in weights.items() for kind, x in kinds.items()}
-    temporary = f"{path}.tmp"
     try:
-        with open(temporary, "wb") as file:
+        with atomic(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)
-        os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"--output: {path} cannot be written: {error.strerror}") from error
 

@@ -11,7 +11,7 @@ xmin, ymax, xmax] in pixels, half-open}.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +22,13 @@ from tqdm import tqdm
 from ohem_tf import experiment
 from ohem_tf.data import checks, proposals
 from ohem_tf.errors import InputError, run
-from ohem_tf.evaluation.predict import Predictor
 from ohem_tf.files import make_folder
 from ohem_tf.inference import pictures
-from ohem_tf.inference.detection import Detections
 from ohem_tf.inference.exported import ExportedPredictor
+from ohem_tf.inference.predict import Predictor
 from ohem_tf.workdir import load_saved
 
-_Detector = Callable[[np.ndarray, np.ndarray], Detections]
+_Detector = Predictor | ExportedPredictor
 
 
 def define_flags() -> None:
@@ -49,17 +48,20 @@ def main(argv: Sequence[str]) -> None:
     """Entry point of the binary."""
     given = flags.FLAGS
     _check_flags()
-    proposals.require_selective_search()
     make_folder(given.output, "output")
     paths = pictures.find(given.images, given.max_images)
     pictures.names(paths)
     for path in tqdm(paths, desc="checking", unit="image", leave=False):
         _read(path)  # all of them before the first long search
     detector, classes = _trained() if given.saved_model is None else _exported()
+    if detector.needs_proposals:
+        proposals.require_selective_search()
     album = pictures.Album(given.output, paths, classes, given.min_score)
     for path in tqdm(paths, desc="detecting", unit="image"):
         image = _read(path)
-        boxes = proposals.selective_search(image, given.selective_search_mode)
+        boxes = None
+        if detector.needs_proposals:
+            boxes = proposals.selective_search(image, given.selective_search_mode)
         try:
             found = detector(image, boxes)
         except InputError as error:

@@ -19,9 +19,9 @@ from ohem_tf import experiment
 from ohem_tf.data.joined import open_split, split_name
 from ohem_tf.errors import InputError, run
 from ohem_tf.evaluation import results
-from ohem_tf.evaluation.predict import Predictor, predict_split
 from ohem_tf.evaluation.report import metrics, table
 from ohem_tf.files import make_folder, write_json
+from ohem_tf.inference.predict import Predictor, predict_split
 from ohem_tf.workdir import METRICS, checkpoint_path, load_saved
 
 

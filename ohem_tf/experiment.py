@@ -12,10 +12,11 @@ from ohem_tf.config import paper, validate
 from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.data.records import RecordReader
 from ohem_tf.errors import InputError
-from ohem_tf.hard_mining import HardMining
+from ohem_tf.hard_mining import HardMining, MaskedHardMining
 from ohem_tf.models import backbones, pretrained
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.models.heads import RoIHead
+from ohem_tf.sampler import Sampler
 from ohem_tf.sampling import HeuristicSampling
 from ohem_tf.settings import DetectionSettings
 from ohem_tf.training.optimizer import CaffeSGD, StepDecay
@@ -31,7 +32,7 @@ def build_model(config: ConfigDict, num_classes: int, load_weights: bool = True)
       load_weights: False leaves the backbone as initialised: a checkpoint follows.
 
     Raises:
-      InputError: the backbone cannot be built, or its weights cannot be had.
+      InputError: the backbone cannot be built, or its weights are unavailable.
     """
     keras.utils.set_random_seed(config.seed)
     settings = config.backbone.to_dict()
@@ -47,20 +48,19 @@ def build_model(config: ConfigDict, num_classes: int, load_weights: bool = True)
         config.dtype,
     )
     pretrained.start_hidden(head.hidden, fully_connected, config.backbone.weights)
-    rois_per_image = config.train.rois_per_step // config.train.images_per_step
-    if config.sampler == "ohem":
-        sampler = HardMining(rois_per_image, **config.ohem)
-    else:
-        sampler = HeuristicSampling(rois_per_image, fg_iou=config.fg_iou, **config.heuristic)
     return FastRCNN(
-        backbone,
-        head,
-        sampler,
-        config.head.pool_size,
-        config.fg_iou,
-        config.seed,
-        config.head.pooling,
+        backbone, head, build_sampler(config), config.head.pooling, config.fg_iou, config.seed
     )
+
+
+def build_sampler(config: ConfigDict) -> Sampler:
+    """The sampler of a config."""
+    rois_per_image = config.train.rois_per_step // config.train.images_per_step
+    if config.sampler == "heuristic":
+        return HeuristicSampling(rois_per_image, fg_iou=config.fg_iou, **config.heuristic)
+    options = config.ohem.to_dict()
+    kind = MaskedHardMining if options.pop("masked_backward") else HardMining
+    return kind(rois_per_image, **options)
 
 
 def build_optimizer(config: ConfigDict) -> CaffeSGD:

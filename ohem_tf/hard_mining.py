@@ -7,30 +7,11 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from ohem_tf.losses import RoILosses
+from ohem_tf.sampler import RoIs, Sampler
+from ohem_tf.settings import HardMiningSettings
+
 Array = tf.Tensor | np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class HardMining:
-    """Settings of OHEM.
-
-    Attributes:
-      rois_per_image: B/N.
-      iou_threshold: of the NMS on the losses.
-      per_label: one NMS per assigned label, as the release, instead of one per image (the paper).
-      dropout: whether dropout is active in the read-only pass, with a mask of its own.
-      chunk: RoIs per forward step of the read-only pass, to bound its memory; 0 takes all at once.
-      masked_backward: the naive form that the paper rejects (section 4.2): one pass over all RoIs,
-        forward and backward, the losses of those not selected set to 0. For comparisons of speed
-        and memory only (paper, table 2); has no read-only pass, so no dropout mask of its own.
-    """
-
-    rois_per_image: int = 64
-    iou_threshold: float = 0.7
-    per_label: bool = False
-    dropout: bool = True
-    chunk: int = 0
-    masked_backward: bool = False
 
 
 def select_hard_rois(
@@ -43,7 +24,7 @@ def select_hard_rois(
 ) -> tf.Tensor:
     """Indices of the hardest RoIs of one image, overlapping ones counted once.
 
-    RoIs are visited in order of falling loss (ties: lower index first); one is dropped if its IoU
+    RoIs are visited by descending loss (ties: lower index first); one is dropped if its IoU
     with a RoI already kept is greater than `iou_threshold`: co-located RoIs have nearly the same
     loss and share feature cells, so their loss would count twice.
 
@@ -57,7 +38,7 @@ def select_hard_rois(
       valid: None, or [R] bool: RoIs that may be selected.
 
     Returns:
-      [K] int32 indices into the RoIs, K <= max_selected, in order of falling loss. Fewer
+      [K] int32 indices into the RoIs, K <= max_selected, sorted by descending loss. Fewer
       survivors than `max_selected` give a smaller batch (so does the release).
     """
     boxes, losses = tf.cast(boxes, tf.float32), tf.cast(losses, tf.float32)
@@ -100,3 +81,42 @@ def _suppress_per_label(
     survivors = tf.sort(survivors)  # so that the stable sort puts the lower index first in a tie
     hardest_first = tf.argsort(tf.gather(losses, survivors), direction="DESCENDING", stable=True)
     return tf.gather(survivors, hardest_first[:max_selected])
+
+
+@dataclasses.dataclass(frozen=True)
+class HardMining(HardMiningSettings, Sampler):
+    """OHEM: the RoIs with the highest losses in the read-only pass (paper, section 4.1)."""
+
+    needs_losses = True
+
+    def select(self, rois: RoIs, losses: RoILosses | None, seed: tf.Tensor) -> tf.Tensor | None:
+        """[K] int32 indices of the hard RoIs; see `Sampler.select`."""
+        assert losses is not None
+        return self.hardest(rois, losses)
+
+    def hardest(self, rois: RoIs, losses: RoILosses) -> tf.Tensor:
+        """[K] int32 indices of the hard RoIs, sorted by descending loss."""
+        labels = rois.labels if self.per_label else None
+        return select_hard_rois(
+            rois.boxes, losses.ranking, self.rois_per_image, self.iou_threshold, labels
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedHardMining(HardMining):
+    """The naive form that the paper rejects (section 4.2), for comparisons of speed and memory.
+
+    One pass over all RoIs, forward and backward; the losses of those not selected are dropped. It
+    has no read-only pass, so no dropout mask of its own: `dropout` and `chunk` have no effect.
+    """
+
+    needs_losses = False
+
+    def select(self, rois: RoIs, losses: RoILosses | None, seed: tf.Tensor) -> tf.Tensor | None:
+        """None: all RoIs go through the regular pass."""
+        return None
+
+    def count(self, rois: RoIs, losses: RoILosses) -> tuple[RoIs, RoILosses]:
+        """The hard RoIs and their losses; see `Sampler.count`."""
+        hard = self.hardest(rois, losses)
+        return rois.take(hard), losses.take(hard)

@@ -1,4 +1,4 @@
-"""Non-maximum suppression class by class: hard, and Soft-NMS (Bodla et al., ICCV 2017)."""
+"""Non-maximum suppression class by class: hard, and Gaussian Soft-NMS (Bodla et al., ICCV 2017)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from ohem_tf import boxes as box_ops
-
 
 class Candidates(NamedTuple):
     """M boxes of one image, each with one class and one score; a RoI may give many of them.
 
-    Class after class in rising order, where nothing else is said.
+    Sorted by ascending class, unless stated otherwise.
 
     Attributes:
       boxes: [M, 4] float32 pixels.
@@ -53,10 +51,10 @@ def hard(candidates: Candidates, iou_threshold: float, max_per_class: int) -> Ca
     Args:
       candidates: M of them; 0 is fine. Ties: the lower index first.
       iou_threshold: suppress if IoU > this.
-      max_per_class: keep at most so many of a class.
+      max_per_class: keep at most this many of each class.
 
     Returns:
-      The survivors, class after class in rising order, each class in order of falling score.
+      The survivors, by ascending class, within a class sorted by descending score.
     """
 
     def suppress(boxes: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -76,12 +74,12 @@ def gaussian(
     Args:
       candidates: M of them; 0 is fine. Ties: the lower index first.
       sigma: 0.5 in the paper of Soft-NMS.
-      score_threshold: drop a box whose score has fallen under this.
-      max_per_class: keep at most so many of a class.
+      score_threshold: drop a box whose score has decayed below this.
+      max_per_class: keep at most this many of each class.
 
     Returns:
-      The survivors with the scores they have after the decay, class after class in rising order,
-      each class in order of falling score.
+      The survivors with their scores after the decay, by ascending class, within a class sorted by
+      descending score.
     """
 
     def suppress(boxes: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -94,66 +92,6 @@ def gaussian(
         return tf.boolean_mask(kept, high), tf.boolean_mask(scores, high)
 
     return _per_class(candidates, suppress)
-
-
-def linear(
-    candidates: Candidates, iou_threshold: float, score_threshold: float, max_kept: int
-) -> Candidates:
-    """Soft-NMS, linear: each box that is kept multiplies the scores of those left in its class.
-
-        score = score * (1 - IoU)    where IoU > iou_threshold
-
-    (The paper of Soft-NMS has >=, its code and our hard NMS have >.) A decay only lowers scores of
-    one class, so the best boxes of all classes are found in one sequence, best first.
-
-    Args:
-      candidates: M of them; 0 is fine. Ties: the lower class, then the lower index first.
-      iou_threshold: overlaps up to this cost nothing.
-      score_threshold: drop a box whose score has fallen under this.
-      max_kept: keep at most so many, of all classes together.
-
-    Returns:
-      The survivors with the scores they have after the decay, in order of falling score.
-    """
-    boxes, scores, classes = candidates
-    present, segments = tf.unique(classes)
-    low, high = candidates.range_of(present)
-    indices = tf.TensorArray(tf.int32, 0, dynamic_size=True, element_shape=[])
-    values = tf.TensorArray(tf.float32, 0, dynamic_size=True, element_shape=[])
-
-    def keep_best(
-        count: tf.Tensor,
-        tops: tf.Tensor,
-        scores: tf.Tensor,
-        indices: tf.TensorArray,
-        values: tf.TensorArray,
-    ) -> tuple:
-        score = tf.reduce_max(tops)
-        segment = tf.where(tops == score)[0]
-        rows = tf.range(tf.gather(low, segment)[0], tf.gather(high, segment)[0])
-        rivals, rival_scores = tf.gather(boxes, rows), tf.gather(scores, rows)
-        best = tf.cast(tf.where(rival_scores == score)[0, 0], tf.int32)
-        overlap = box_ops.iou(rivals[best][None], rivals)[0]
-        decay = tf.where(overlap > iou_threshold, 1.0 - overlap, 1.0)
-        # -1, below every threshold, marks this box and those kept before as gone.
-        gone = tf.logical_or(rows == rows[best], rival_scores < 0.0)
-        left = tf.where(gone, -1.0, rival_scores * decay)
-        return (
-            count + 1,
-            tf.tensor_scatter_nd_update(tops, segment[None], tf.reduce_max(left)[None]),
-            tf.tensor_scatter_nd_update(scores, rows[:, None], left),
-            indices.write(count, rows[best]),
-            values.write(count, score),
-        )
-
-    tops = tf.math.segment_max(scores, segments)  # the best score left in each class
-    *_, indices, values = tf.while_loop(
-        lambda count, tops, *_: tf.reduce_max(tops) >= score_threshold,
-        keep_best,
-        (tf.constant(0), tops, scores, indices, values),
-        maximum_iterations=max_kept,
-    )
-    return candidates.take(indices.stack())._replace(scores=values.stack())
 
 
 def _per_class(

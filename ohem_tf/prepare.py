@@ -4,7 +4,7 @@ python -m ohem_tf.prepare --format=voc --root=VOCdevkit/VOC2007 --split=trainval
     --proposals=selective_search --output=DIR
 
 Every annotation and image is checked first, then proposals are computed or read and shards are
-written, each whole or not at all. Run again with the same flags it goes on from the shards that are
+written atomically. Run again with the same flags it goes on from the shards that are
 finished; run with another --split it adds that split to the same data set, with the same classes.
 --no_annotations takes splits whose ground truth is not public (VOC12 test, COCO test-dev).
 """
@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
-import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,63 +23,11 @@ import cv2
 from absl import flags
 
 from ohem_tf import errors
-from ohem_tf.data import proposals, records, shards, splits
+from ohem_tf.data import checks, one_image, proposals, records, shards, splits, summary
+from ohem_tf.data.options import SELECTIVE_SEARCH, Options
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
 from ohem_tf.files import make_folder, write_json
-
-_SEARCH = "selective_search"
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What to prepare. Fields are the flags of these names; `splits` is --split."""
-
-    format: str
-    root: str | None
-    splits: tuple[str, ...]
-    output: str
-    proposals: str = _SEARCH
-    classes: tuple[str, ...] | None = None
-    annotations: str | None = None
-    images: str | None = None
-    no_annotations: bool = False
-    on_bad_record: str = "error"
-    num_workers: int = 1
-    shard_size: int = 256
-    selective_search_mode: str = "fast"
-    min_proposal_size: float = 2.0
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        for name, allowed in (
-            ("format", ("voc", "coco")),
-            ("on_bad_record", splits.ON_BAD_RECORD),
-            ("selective_search_mode", proposals.MODES),
-        ):
-            if getattr(self, name) not in allowed:
-                have = getattr(self, name)
-                raise InputError(f"--{name}={have}: expected one of {', '.join(allowed)}")
-        for name, least in (("num_workers", 1), ("shard_size", 1), ("min_proposal_size", 0)):
-            if not getattr(self, name) >= least:
-                raise InputError(f"--{name}={getattr(self, name)}: expected at least {least}")
-        if not self.splits or len(set(self.splits)) < len(self.splits):
-            raise InputError(f"--split={','.join(self.splits)}: expected each split once")
-        for split in self.splits:
-            if not re.fullmatch(r"[\w.-]+", split):
-                raise InputError(f"--split: {split!r} is no name of a split; expected 'train', say")
-        for name in ("annotations", "images"):
-            value = getattr(self, name)
-            if value is not None and self.format == "voc":
-                raise InputError(f"--{name}: is for --format=coco; VOC folders have a fixed layout")
-            if value is not None and len(self.splits) > 1 and "{split}" not in value:
-                raise InputError(f"--{name}={value}: expected {{split}} in it, with several splits")
-            if value is None and self.root is None:
-                raise InputError("--root: expected the folder that holds the data")
-        if self.classes is not None and (
-            not all(self.classes) or len(set(self.classes)) < len(self.classes)
-        ):
-            raise InputError(f"--classes={','.join(self.classes)}: expected each name once")
 
 
 def prepare(options: Options) -> dict[str, Any]:
@@ -90,9 +39,9 @@ def prepare(options: Options) -> dict[str, Any]:
     make_folder(options.output, "output")
     output = Path(options.output)
     source = None
-    how: dict[str, Any] = {"method": _SEARCH, "mode": options.selective_search_mode}
+    how: dict[str, Any] = {"method": SELECTIVE_SEARCH, "mode": options.selective_search_mode}
     how["opencv"] = cv2.__version__
-    if options.proposals == _SEARCH:
+    if options.proposals == SELECTIVE_SEARCH:
         proposals.require_selective_search()
     else:
         source = proposals.ProposalFile(options.proposals)
@@ -126,23 +75,25 @@ def prepare(options: Options) -> dict[str, Any]:
             _resume(options, split.name, state, dataset, plan)
             for split, state, plan in zip(found, earlier, plans, strict=True)
         ]
-        search = look_up = None
-        if source is None:
-            search = functools.partial(
-                proposals.read_and_search,
-                mode=options.selective_search_mode,
-                min_size=options.min_proposal_size,
-            )
-        else:
-            look_up = functools.partial(source.get, min_size=options.min_proposal_size)
+        settings = one_image.Settings(
+            tuple(classes), options.selective_search_mode, options.min_proposal_size
+        )
+        make_record = functools.partial(one_image.make_record, settings=settings)
+
+        def make_records(entries: Sequence[checks.Checked]) -> Iterator[one_image.Prepared]:
+            boxes = itertools.repeat(None)
+            if source is not None:
+                boxes = (source.get(entry, options.min_proposal_size) for entry in entries)
+            return workers.map(make_record, entries, boxes)
+
         for split, plan, state in zip(found, plans, states, strict=True):
-            args = (split.entries, classes, plan, options.shard_size, state)
-            written = shards.write(output, split.name, *args, workers, search, look_up)
-            info = shards.describe(split.entries, split.skipped, classes, plan, written)
+            args = (split.entries, plan, state, make_records)
+            written = shards.write(output, split.name, *args)
+            info = summary.describe(split.entries, split.skipped, classes, plan, written)
             dataset["splits"][split.name] = info
             write_json(output / "dataset.json", dataset)
             shards.partial_path(output, split.name).unlink(missing_ok=True)
-            print(shards.summary(split.name, split.entries, info, output), flush=True)
+            print(summary.table(split.name, split.entries, info, output), flush=True)
     return dataset
 
 
@@ -226,8 +177,8 @@ def define_flags() -> None:
     flags.DEFINE_string("output", None, "Directory to write.", required=True)
     flags.DEFINE_string(
         "proposals",
-        _SEARCH,
-        f"{_SEARCH}, or a .npz, .json or .mat file of boxes computed elsewhere.",
+        SELECTIVE_SEARCH,
+        f"{SELECTIVE_SEARCH}, or a .npz, .json or .mat file of boxes computed elsewhere.",
     )
     flags.DEFINE_string(
         "classes",

@@ -6,12 +6,12 @@ measures the snapshots that config.train.snapshot_every kept in one or several r
 and, as the last line, one JSON object, and draws a curve per run.
 
 Measured independently of the sampler: all proposals of all images and no ground truth boxes among
-them, no mirror images, one scale, no dropout; classification and box loss are summed 1:1 and the
+them, no flips, one scale, no dropout; classification and box loss are summed 1:1 and the
 mean is taken over the RoIs of the whole set.
 
 The box loss counts *normalised* regression targets, as in training. Snapshots hold bbox_pred with
 the normalisation folded in, and runs may have trained with others; here all take the same one: the
-empirical mean and std per class of the measured split, mirror images included, as the release
+empirical mean and std per class of the measured split, flips included, as the release
 computes them. For a run of the paper's recipe this is the loss that it minimises, but for the
 choice of RoIs; and the curves of several runs stand on one scale.
 """
@@ -29,7 +29,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from absl import flags
-from matplotlib.figure import Figure
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
@@ -38,8 +37,10 @@ from ohem_tf.data import statistics
 from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.errors import InputError, run
-from ohem_tf.files import make_folder, write_json
-from ohem_tf.models.fast_rcnn import NON_FINITE, FastRCNN
+from ohem_tf.evaluation.loss_curves import check_plot, plot, table
+from ohem_tf.files import write_json
+from ohem_tf.models.fast_rcnn import FastRCNN
+from ohem_tf.models.roi_network import NON_FINITE
 from ohem_tf.workdir import ROI_LOSS, SNAPSHOTS, load_saved, restore, snapshots
 
 _POINT = ("step", "loss", "cls", "box", "rois", "images")
@@ -50,7 +51,7 @@ def mean_loss(model: FastRCNN, stream: TrainingStream, images: int, title: str =
 
     Args:
       model: its target statistics give the scale of the box loss.
-      stream: of one image a step, none mirrored.
+      stream: of one image a step, none flipped.
       images: how many.
       title: of the progress bar.
 
@@ -91,7 +92,7 @@ def measure(
     Args:
       configs: {workdir: see `experiment.trained_config`}; images have the scale of `detection`.
       split: default: config.data.train_split.
-      max_images: take only so many images, drawn at random, the same for all runs; 0: all.
+      max_images: take at most this many images, drawn at random, the same for all runs; 0: all.
 
     Returns:
       {workdir: one dict per snapshot, by rising step: "step", "images", and see `mean_loss`}; also
@@ -125,50 +126,6 @@ def measure(
         workdir: _measure_run(workdir, config, settings, stream, normalisation)
         for workdir, config in configs.items()
     }
-
-
-def check_plot(path: str) -> None:
-    """Raises InputError unless `plot` can write to `path`; makes its folder."""
-    kinds = Figure().canvas.get_supported_filetypes()
-    if os.path.splitext(path)[1][1:].lower() not in kinds or os.path.isdir(path):
-        raise InputError(f"--output: {path} must end in one of .{', .'.join(sorted(kinds))}")
-    make_folder(os.path.dirname(path) or ".", "output")
-
-
-def plot(results: Mapping[str, Sequence[Mapping]], path: str) -> None:
-    """Draws one curve per run over the steps of its snapshots.
-
-    Args:
-      results: see `measure`.
-      path: the picture, in a format that matplotlib writes (.png, .pdf, .svg).
-    """
-    names = [os.path.basename(os.path.normpath(workdir)) for workdir in results]
-    labels = names if len(set(names)) == len(names) else list(results)
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axis = figure.subplots()
-    for label, points in zip(labels, results.values(), strict=True):
-        axis.plot([p["step"] for p in points], [p["loss"] for p in points], "o-", label=label)
-    (images,) = {p["images"] for points in results.values() for p in points}
-    axis.set_title(f"mean loss over all RoIs of {images} images")
-    axis.set_xlabel("step")
-    axis.set_ylabel("loss per RoI")
-    axis.grid(alpha=0.3)
-    axis.legend()
-    figure.savefig(path, dpi=90)
-
-
-def table(results: Mapping[str, Sequence[Mapping]]) -> str:
-    """What `measure` found as lines of text for a terminal."""
-    width = max(len("run"), *map(len, results))
-    header = f"{'run':<{width}}  {'step':>8}  {'loss':>8}  {'cls':>8}  {'box':>8}"
-    lines = [header, "-" * len(header)]
-    for workdir, points in results.items():
-        for p in points:
-            values = "  ".join(f"{p[name]:8.4f}" for name in ("loss", "cls", "box"))
-            lines.append(f"{workdir:<{width}}  {p['step']:8d}  {values}")
-    point = next(iter(results.values()))[0]
-    lines.append(f"means over the {point['rois']} RoIs of {point['images']} images")
-    return "\n".join(lines)
 
 
 def _common_settings(configs: Mapping[str, ConfigDict], split: str | None) -> dict[str, Any]:

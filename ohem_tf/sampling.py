@@ -7,29 +7,26 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from ohem_tf.losses import RoILosses
+from ohem_tf.sampler import RoIs, Sampler
+from ohem_tf.settings import HeuristicSettings
+
 Array = tf.Tensor | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
-class HeuristicSampling:
-    """Settings of the baseline.
+class HeuristicSampling(HeuristicSettings, Sampler):
+    """The sampler of the baseline.
 
     Attributes:
-      rois_per_image: B/N.
-      fg_fraction: share of foreground, at most; rounded to whole RoIs, half to even (as numpy).
       fg_iou: foreground has IoU >= this with a ground truth box.
-      bg_lo, bg_hi: background has IoU in [bg_lo, bg_hi). bg_lo > 0 is the heuristic that takes
-        the RoIs near objects for the hard ones.
-      fixed_ratio: False draws from foreground and background alike, without `fg_fraction` (Fast
-        R-CNN loses about 3 points: paper, section 3.1).
     """
 
-    rois_per_image: int = 64
-    fg_fraction: float = 0.25
     fg_iou: float = 0.5
-    bg_lo: float = 0.1
-    bg_hi: float = 0.5
-    fixed_ratio: bool = True
+
+    def select(self, rois: RoIs, losses: RoILosses | None, seed: tf.Tensor) -> tf.Tensor | None:
+        """[K] int32 indices of random RoIs; see `Sampler.select`."""
+        return sample_rois(rois.max_iou, seed, self)
 
 
 def sample_rois(max_iou: Array, seed: Array, settings: HeuristicSampling) -> tf.Tensor:

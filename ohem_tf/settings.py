@@ -15,7 +15,7 @@ FLIPS = ("double", "random", "none")
 POOLING = ("max", "align")
 TARGET_NORMALISATION = ("empirical", "fixed")
 SCALE_CHOICES = ("best", "all")
-NMS_METHODS = ("hard", "linear", "gaussian")
+NMS_METHODS = ("hard", "gaussian")
 AP_METHODS = ("voc07", "area")
 
 
@@ -29,7 +29,7 @@ class DataSettings:
         NAME; several with + between them: "voc07/trainval+voc12/trainval". See data/joined.py.
       shortest_sides: of the resized image in pixels; several: one at random per training image.
       longest_side: cap on the longest side, pixels.
-      flip: "double": an epoch holds each image and its mirror image, as in the release; "random":
+      flip: "double": an epoch holds each image and its flipped copy, as in the release; "random":
         an image is flipped with probability 0.5; "none".
       max_proposals: at most this many proposals of an image, the first ones.
       crowd_ioa: training leaves out proposals that a crowd region (COCO) covers more than this.
@@ -88,15 +88,23 @@ class HardMiningSettings:
         paper).
       dropout: whether dropout is active in the read-only pass, with a mask of its own.
       chunk: RoIs per forward step of the read-only pass, to bound its memory; 0 takes all at once.
-      masked_backward: the naive form that the paper rejects (section 4.2): one pass over all RoIs,
-        forward and backward, the losses of those not selected set to 0. For comparisons of speed
-        and memory only (paper, table 2); has no read-only pass, so no dropout mask of its own.
     """
 
     iou_threshold: float = 0.7
     per_label: bool = False
     dropout: bool = True
     chunk: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class OHEMSettings(HardMiningSettings):
+    """Hard mining, or the naive form of it.
+
+    Attributes:
+      masked_backward: the form that the paper rejects (section 4.2), see
+        `hard_mining.MaskedHardMining`; `dropout` and `chunk` have no effect on it.
+    """
+
     masked_backward: bool = False
 
 
@@ -174,9 +182,9 @@ class DetectionSettings:
         configs/voc07_320.py.
       rescore_nms_iou: of the per-class NMS among them.
       rescore_max: at most this many of a class.
-      nms: "hard", or Soft-NMS "linear" or "gaussian".
-      nms_iou: "hard" suppresses a box whose IoU with a better one of its class is greater, "linear"
-        lowers its score; "gaussian" does not use it.
+      nms: "hard", or "gaussian" for Soft-NMS.
+      nms_iou: "hard" suppresses a box whose IoU with a better one of its class is greater;
+        "gaussian" does not use it.
       soft_nms_sigma: of "gaussian".
       max_detections: of an image, over all classes (release: baseline 100, OHEM 2000).
       voting: whether each survivor's box becomes the mean of its neighbours (`vote`).
@@ -233,7 +241,7 @@ class Experiment:
     head: HeadSettings = HeadSettings()
     sampler: str = "ohem"
     fg_iou: float = 0.5
-    ohem: HardMiningSettings = HardMiningSettings()
+    ohem: OHEMSettings = OHEMSettings()
     heuristic: HeuristicSettings = HeuristicSettings()
     train: TrainSettings = TrainSettings()
     detection: DetectionSettings = DetectionSettings()

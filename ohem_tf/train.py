@@ -2,7 +2,7 @@
 
 WORKDIR holds config.json (resolved config, classes, versions), checkpoints/ (the last few),
 snapshots/ (config.train.snapshot_every), best.weights.h5, log.jsonl and tensorboard/. Run again,
-training goes on from the last checkpoint.
+training resumes from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from ohem_tf.data import statistics
 from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.data.records import RecordReader
 from ohem_tf.errors import InputError, run
-from ohem_tf.evaluation.predict import Predictor, predict_split
 from ohem_tf.evaluation.report import metrics
 from ohem_tf.files import make_folder
-from ohem_tf.models.fast_rcnn import NON_FINITE, FastRCNN
+from ohem_tf.inference.predict import Predictor, predict_split
+from ohem_tf.models.fast_rcnn import FastRCNN
+from ohem_tf.models.roi_network import NON_FINITE
 from ohem_tf.training import callbacks
 from ohem_tf.training.distribution import strategy_for
-from ohem_tf.workdir import CHECKPOINTS, CONFIG, load_saved, save_config
+from ohem_tf.workdir import CHECKPOINTS, TENSORBOARD, has_checkpoint, load_saved, save_config
 
 
 def train(
@@ -62,8 +63,8 @@ def train(
     _check_classes(workdir, records.classes, config.data.dir)
     strategy = strategy_for(devices, config.train.images_per_step)
     with strategy.scope():
-        model = experiment.build_model(config, len(records.classes), not _is_resumed(workdir))
-        model.compile(optimizer=experiment.build_optimizer(config), jit_compile=False)
+        model = experiment.build_model(config, len(records.classes), not has_checkpoint(workdir))
+        model.compile(experiment.build_optimizer(config))
         model.optimizer.build(model.trainable_variables)
 
     checkpoints = callbacks.Checkpoints(
@@ -120,7 +121,7 @@ def train(
 
 
 def _check_classes(workdir: str, classes: tuple[str, ...], directory: str) -> None:
-    if _is_resumed(workdir):
+    if has_checkpoint(workdir):
         before = tuple(load_saved(workdir)["classes"])
         if before != classes:
             raise InputError(
@@ -129,17 +130,11 @@ def _check_classes(workdir: str, classes: tuple[str, ...], directory: str) -> No
             )
 
 
-def _is_resumed(workdir: str) -> bool:
-    return tf.train.latest_checkpoint(os.path.join(workdir, CHECKPOINTS)) is not None
-
-
 def _report_changes(config: ConfigDict, workdir: str) -> None:
     """Prints the settings that differ from those the workdir was trained with so far."""
-    path = os.path.join(workdir, CONFIG)
-    if not (_is_resumed(workdir) and os.path.exists(path)):
+    if not has_checkpoint(workdir):
         return
-    with open(path, encoding="utf-8") as file:
-        before = ConfigDict(json.load(file)["config"])
+    before = ConfigDict(load_saved(workdir)["config"])
     now = ConfigDict(json.loads(json.dumps(config.to_dict())))
     for section, value in now.items():
         if before.get(section) != value:
@@ -149,9 +144,9 @@ def _report_changes(config: ConfigDict, workdir: str) -> None:
 def _target_statistics(config: ConfigDict, records: RecordReader) -> tuple:
     if config.head.target_normalisation == "fixed":
         return statistics.fixed_target_statistics(len(records.classes))
-    mirrored = config.data.flip != "none"
+    with_flips = config.data.flip != "none"
     return statistics.target_statistics(
-        records, config.data.max_proposals, mirrored, config.fg_iou, config.data.crowd_ioa
+        records, config.data.max_proposals, with_flips, config.fg_iou, config.data.crowd_ioa
     )
 
 
@@ -175,7 +170,7 @@ def main(argv: Sequence[str]) -> None:
     overrides = config_flags.get_override_values(given["config"])
     train(given.config, given.workdir, overrides, given.devices)
     print(f"checkpoints: {os.path.join(given.workdir, CHECKPOINTS)}")
-    print(f"curves: tensorboard --logdir={os.path.join(given.workdir, 'tensorboard')}")
+    print(f"curves: tensorboard --logdir={os.path.join(given.workdir, TENSORBOARD)}")
 
 
 def cli() -> None:

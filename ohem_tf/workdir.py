@@ -13,10 +13,10 @@ import keras
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-import ohem_tf
 from ohem_tf.errors import InputError, first_line
-from ohem_tf.files import write_json
+from ohem_tf.files import atomic, write_json
 from ohem_tf.models.fast_rcnn import FastRCNN
+from ohem_tf.version import __version__
 
 BEST = "best.json"
 BEST_WEIGHTS = "best.weights.h5"
@@ -42,7 +42,7 @@ def save_config(
       workdir: of the training run.
     """
     versions = {package: metadata.version(package) for package in _VERSIONED}
-    versions["ohem-tf"] = ohem_tf.__version__
+    versions["ohem-tf"] = __version__
     content = {
         "config": config.to_dict(),
         "overrides": dict(overrides),
@@ -80,6 +80,11 @@ def checkpoint_of(model: FastRCNN, optimizer: keras.Optimizer | None = None) -> 
     return tf.train.Checkpoint(**state)
 
 
+def has_checkpoint(workdir: str) -> bool:
+    """Whether training there has a checkpoint to resume from."""
+    return tf.train.latest_checkpoint(os.path.join(workdir, CHECKPOINTS)) is not None
+
+
 def checkpoint_path(workdir: str, checkpoint: str) -> str:
     """The path that `checkpoint` ("last", "best" or a path) means; see `load_model`.
 
@@ -102,13 +107,10 @@ def save_weights(model: FastRCNN, path: str) -> None:
 
     Args:
       model: stays as it is.
-      path: `.../NAME.weights.h5`; the file appears whole or not at all.
+      path: `.../NAME.weights.h5`, written atomically.
     """
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f"new-{name}")
-    with model.roi_head.folded():
+    with atomic(path) as temporary, model.roi_head.folded():
         model.save_weights(temporary)
-    os.replace(temporary, path)
 
 
 def restore(model: FastRCNN, path: str) -> None:

@@ -3,18 +3,11 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from by_hand import iou
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ohem_tf.hard_mining import select_hard_rois
-
-
-def iou(a, b):
-    height = max(min(a[2], b[2]) - max(a[0], b[0]), 0)
-    width = max(min(a[3], b[3]) - max(a[1], b[1]), 0)
-    shared = height * width
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared
-    return shared / union if union > 0 else 0
 
 
 def select_by_hand(boxes, losses, max_selected, threshold=0.7, labels=None, valid=None):

@@ -3,19 +3,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from by_hand import iou
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ohem_tf.matching import match
-
-
-def iou(a, b):
-    height = max(min(a[2], b[2]) - max(a[0], b[0]), 0.0)
-    width = max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
-    areas = [max(x[2] - x[0], 0.0) * max(x[3] - x[1], 0.0) for x in (a, b)]
-    union = sum(areas) - height * width
-    return height * width / union if union > 0 else 0.0
 
 
 def match_by_hand(rois, gt_boxes, gt_classes, fg_iou=0.5):

@@ -12,7 +12,6 @@ from ohem_tf.nms import Candidates
 
 METHODS = {
     "hard": lambda found, threshold: nms.hard(found, 0.3, 1000).at_least(threshold),
-    "linear": lambda found, threshold: nms.linear(found, 0.3, threshold, 1000),
     "gaussian": lambda found, threshold: nms.gaussian(found, 0.5, threshold, 1000),
 }
 
@@ -59,8 +58,6 @@ def test_decays_by_hand():
     found = candidates(
         [[0, 0, 10, 10], [0, 5, 10, 15], [0, 50, 10, 60]], [0.9, 0.8, 0.3], [1, 1, 1]
     )
-    np.testing.assert_allclose(nms.linear(found, 0.3, 0.0, 9).scores, [0.9, 0.8 * 2 / 3, 0.3])
-    np.testing.assert_allclose(nms.linear(found, 0.4, 0.0, 9).scores, [0.9, 0.8, 0.3])
     decayed = 0.8 * np.exp(-(1 / 9) / 0.5)
     np.testing.assert_allclose(nms.gaussian(found, 0.5, 0.0, 9).scores, [0.9, decayed, 0.3], 1e-6)
     decayed = 0.8 * np.exp(-(1 / 9) / 0.2)
@@ -78,7 +75,6 @@ def test_other_classes_neither_suppress_nor_decay():
 def test_iou_equal_to_the_threshold_does_nothing():
     found = candidates([[0, 0, 1, 10], [0, 0, 1, 5]], [0.9, 0.8], [1, 1])  # IoU 0.5
     np.testing.assert_array_equal(nms.hard(found, 0.5, 9).scores, found.scores)
-    np.testing.assert_array_equal(nms.linear(found, 0.5, 0.0, 9).scores, found.scores)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -90,8 +86,6 @@ def test_a_score_equal_to_the_threshold_stays(method):
 
 def test_soft_nms_drops_what_decays_below_the_threshold():
     found = candidates([[0, 0, 10, 10], [0, 0, 10, 10]], [0.9, 0.8], [1, 1])
-    assert nms.linear(found, 0.3, 0.05, 9).scores.numpy().tolist() == [np.float32(0.9)]
-    assert len(nms.linear(found, 0.3, 0.0, 9).scores) == 2  # decayed to 0, which is >= 0
     assert len(nms.gaussian(found, 0.5, 0.1, 9).scores) == 2  # 0.8 * exp(-2) = 0.108
     assert len(nms.gaussian(found, 0.5, 0.11, 9).scores) == 1
 
@@ -100,9 +94,6 @@ def test_caps():
     found = random_candidates(9)
     for per_class in (nms.hard(found, 0.3, 2), nms.gaussian(found, 0.5, 0.0, 2)):
         assert np.unique(per_class.classes, return_counts=True)[1].tolist() == [2, 2, 2]
-    best = nms.linear(found, 0.3, 0.0, 7)
-    expected = by_hand.suppress(*(x.numpy() for x in found), "linear")[:7]
-    np.testing.assert_allclose(best.scores, [score for _, score in expected], rtol=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -32,9 +32,9 @@ def test_weights_and_outputs_stay_float32(models):
     assert half.roi_head.hidden[0].compute_dtype == "bfloat16"
     assert half.roi_head.bbox_pred.compute_dtype == "float32"
     rois = np.float32([[0, 0, 40, 40], [10, 20, 60, 90]])
-    features = half.image_features(tf.zeros([64, 96, 3]))
+    (features,) = half.image_features(tf.zeros([64, 96, 3]))
     assert features.dtype == tf.bfloat16
-    scores, boxes = half.score_rois(features, rois, tf.constant(1.0))
+    scores, boxes = half.score_rois([features], rois, tf.constant(1.0))
     assert scores.dtype == boxes.dtype == tf.float32
 
 

@@ -90,7 +90,7 @@ def model(sampler=None, dropout: float = 0.5, num_classes: int = 3, pool_size: i
     conv = backbone()
     head = roi_head.RoIHead(num_classes, conv.channels, pool_size, (16, 16), dropout)
     head.set_target_statistics(np.zeros((num_classes + 1, 4)), np.full((num_classes + 1, 4), 0.2))
-    return detector.FastRCNN(conv, head, sampler, pool_size)
+    return detector.FastRCNN(conv, head, sampler)
 
 
 def config(directory, **changes):

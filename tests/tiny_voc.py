@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from ohem_tf.data import checks
 
 
 def make_image(root, image_id, *objects, size=(48, 40), name=None) -> None:
@@ -67,3 +70,13 @@ def damage(root, kind) -> str:
         return "e.xml: object 1 (cat): empty box"
     make_image(root, "e", ("cat", 12, 12, 50, 33), ("dog", 5, 5, 24, 24))
     return "e.xml: object 1 (cat): the box xmin=12, ymin=12, xmax=50, ymax=33 lies 2 px outside"
+
+
+def checked(**changes) -> checks.Checked:
+    """An entry as `check_image` returns it: a difficult dog, a crowd of cats, 9 x 7 pixels."""
+    objects = (
+        checks.Object("dog", (0, 1, 4, 6), True, False, None, "object 1", ""),
+        checks.Object("cat", (2, 2, 9, 7), False, True, 12.5, "object 2", ""),
+    )
+    entry = checks.Checked("a", "x/a.jpg", "a.xml", 9, 7, objects, (), 1, "d1")
+    return dataclasses.replace(entry, **changes)

@@ -147,7 +147,7 @@ def test_snapshots_are_found_by_rising_step(tmp_path):
     for step in (100000000, 20000, 5):
         with open(snapshot_path(str(tmp_path), step), "w"):
             pass
-    (folder / "new-step-00000007.weights.h5").touch()  # a save that was killed
+    (folder / "new+step-00000007.weights.h5").touch()  # a save that was killed
     found = snapshots(str(tmp_path))
     assert list(found) == [5, 20000, 100000000]
     assert found[20000] == str(folder / "step-00020000.weights.h5")

@@ -22,12 +22,12 @@ class Choice(NamedTuple):
 
     Attributes:
       index: of the record.
-      mirrored: whether the image is mirrored left-right.
+      flipped: whether the image is flipped left-right.
       shortest_side: to resize to, in pixels.
     """
 
     index: int
-    mirrored: bool
+    flipped: bool
     shortest_side: int
 
 
@@ -44,8 +44,8 @@ class TrainingStream:
       seed: of the permutations, flips and scales.
       shortest_sides: lengths of the shortest side in pixels; several: one at random per image.
       longest_side: cap on the longest side in pixels.
-      flip: "double": an epoch holds each image and its mirror image, as the release; "random":
-        each image is mirrored with probability 0.5; "none".
+      flip: "double": an epoch holds each image and its flipped copy, as in the release; "random":
+        each image is flipped with probability 0.5; "none".
       max_proposals, crowd_ioa: see `training_proposals`.
     """
 
@@ -64,9 +64,9 @@ class TrainingStream:
         epoch, place = divmod(position, copies * len(self.records))
         entry = int(_permutation(self.seed, epoch, copies * len(self.records))[place])
         random = np.random.default_rng([self.seed, 1, position])
-        mirrored = bool(random.integers(2)) if self.flip == "random" else entry >= len(self.records)
+        flipped = bool(random.integers(2)) if self.flip == "random" else entry >= len(self.records)
         side = self.shortest_sides[random.integers(len(self.shortest_sides))]
-        return Choice(entry % len(self.records), mirrored, int(side))
+        return Choice(entry % len(self.records), flipped, int(side))
 
     def image_ids(self, step: int) -> list[str]:
         """Ids of the images in the batch at `step`."""
@@ -82,7 +82,7 @@ class TrainingStream:
             image [N, H, W, 3] float32 RGB in 0..255, resized, zeros at the bottom and right
             size [N, 2] int32 height and width of each resized image without the padding
             scale [N] float32 factor from original to resized pixels
-            proposals [N, R, 4], gt_boxes [N, G, 4] float32 pixels of the *original* (mirrored)
+            proposals [N, R, 4], gt_boxes [N, G, 4] float32 pixels of the *original* (flipped)
               image; the step scales them for RoI pooling only
             gt_classes [N, G] int32; difficult and crowd objects are left out
             proposals_mask [N, R], gt_mask [N, G] bool: False where padded
@@ -90,17 +90,17 @@ class TrainingStream:
         """
 
         def read(position: np.int64) -> tuple[bytes, np.bool_, np.int32]:
-            index, mirrored, side = self.choice(int(position))
-            return self.records[index], np.bool_(mirrored), np.int32(side)
+            index, flipped, side = self.choice(int(position))
+            return self.records[index], np.bool_(flipped), np.int32(side)
 
         def load(position: tf.Tensor) -> dict[str, tf.Tensor]:
-            serialized, mirrored, side = tf.numpy_function(
+            serialized, flipped, side = tf.numpy_function(
                 read, [position], [tf.string, tf.bool, tf.int32], stateful=False
             )
-            serialized, mirrored, side = (
-                tf.ensure_shape(x, []) for x in (serialized, mirrored, side)
+            serialized, flipped, side = (
+                tf.ensure_shape(x, []) for x in (serialized, flipped, side)
             )
-            example = self._example(parse_example(serialized), mirrored, side)
+            example = self._example(parse_example(serialized), flipped, side)
             return {**example, "position": position}
 
         first = first_step * self.images_per_step
@@ -110,10 +110,10 @@ class TrainingStream:
         return dataset.prefetch(tf.data.AUTOTUNE)
 
     def _example(
-        self, record: dict[str, tf.Tensor], mirrored: tf.Tensor, side: tf.Tensor
+        self, record: dict[str, tf.Tensor], flipped: tf.Tensor, side: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         image, scale = images.resize(images.decode(record["encoded"]), side, self.longest_side)
-        image = tf.cond(mirrored, lambda: image[:, ::-1], lambda: image)
+        image = tf.cond(flipped, lambda: image[:, ::-1], lambda: image)
         counted = tf.logical_not(tf.logical_or(record["difficult"], record["crowd"]))
         gt_boxes = tf.boolean_mask(record["boxes"], counted)
         proposals = training_proposals(
@@ -125,7 +125,7 @@ class TrainingStream:
         )
 
         def orient(boxes: tf.Tensor) -> tf.Tensor:
-            return tf.where(mirrored, box_ops.flip(boxes, record["width"]), boxes)
+            return tf.where(flipped, box_ops.flip(boxes, record["width"]), boxes)
 
         return {
             "image": image,
@@ -152,7 +152,7 @@ def training_proposals(
       proposals: [R, 4] float32.
       boxes: [G, 4] float32 all ground truth boxes.
       crowd: [G] bool, which of them are crowd regions (COCO).
-      max_proposals: keep the first so many.
+      max_proposals: keep at most this many, the first ones.
       crowd_ioa: leave out a proposal if a crowd region covers more than this share of its area;
         1 leaves out none.
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from ohem_tf.errors import InputError
+from ohem_tf.files import atomic
 
 _SIDES = ("ymin", "xmin", "ymax", "xmax")
 _FRAME_HEADER = struct.Struct("<QI")  # u64 length, u32 masked crc of the length
@@ -191,14 +192,12 @@ def shard_name(split: str, index: int, count: int) -> str:
 
 
 def write_shard(path: str | os.PathLike[str], examples: Iterable[bytes]) -> None:
-    """Writes serialized Examples as one TFRecord file, which appears whole or not at all."""
+    """Writes serialized Examples as one TFRecord file, atomically."""
     import tensorflow as tf
 
-    temporary = f"{os.fspath(path)}.tmp"
-    with tf.io.TFRecordWriter(temporary) as writer:
+    with atomic(path) as temporary, tf.io.TFRecordWriter(temporary) as writer:
         for example in examples:
             writer.write(example)
-    os.replace(temporary, path)
 
 
 def read_dataset_info(directory: str | os.PathLike[str]) -> dict[str, Any]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from absl import logging
 from tqdm import tqdm
 
-from ohem_tf.data import checks, coco, voc
+from ohem_tf.data import checks, coco, one_image, voc
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
 
@@ -25,7 +23,7 @@ class Split:
 
     Attributes:
       name: name of the split.
-      items: what its list holds; `check_item` makes a checked entry of each (in a worker process).
+      images: what its list holds, for `one_image.check_image`.
       category_ids: {class name: category id} in the order of the ids (COCO); empty for VOC.
       on_bad_record: "error" or "skip".
       entries: its good entries.
@@ -33,8 +31,7 @@ class Split:
     """
 
     name: str
-    items: Sequence[Any]
-    check_item: Callable[[Any], checks.Checked]
+    images: Sequence[checks.Entry | voc.Listed]
     category_ids: dict[str, int]
     on_bad_record: str
     entries: list[checks.Checked] = dataclasses.field(default_factory=list)
@@ -55,8 +52,8 @@ class Split:
           InputError: a bad record under "error", what checks.py and voc.py refuse in either mode,
             or no image that can be read.
         """
-        with tqdm(total=len(self.items), desc=f"checking {self.name}", unit="image") as progress:
-            for entry in workers.map(self.check_item, self.items):
+        with tqdm(total=len(self.images), desc=f"checking {self.name}", unit="image") as progress:
+            for entry in workers.map(one_image.check_image, self.images):
                 for problem in entry.problems:
                     self.drop(problem)
                 if entry.readable:
@@ -64,7 +61,7 @@ class Split:
                 progress.update()
         if not self.entries:
             raise InputError(
-                f"split {self.name!r} is empty: none of its {len(self.items)} images can be read"
+                f"split {self.name!r} is empty: none of its {len(self.images)} images can be read"
             )
 
     def keep_classes(self, classes: Sequence[str]) -> None:
@@ -88,8 +85,8 @@ def list_voc(
     Raises:
       InputError: as `voc.read_split`.
     """
-    check = functools.partial(voc.check, root, annotated=annotated)
-    return Split(name, voc.read_split(root, name), check, {}, on_bad_record)
+    images = [voc.Listed(str(root), i, annotated) for i in voc.read_split(root, name)]
+    return Split(name, images, {}, on_bad_record)
 
 
 def list_coco(
@@ -109,7 +106,7 @@ def list_coco(
       InputError: as `coco.read_json`; under "error", an annotation of an unknown image.
     """
     entries, category_ids, problems = coco.read_entries(annotations, images, annotated)
-    split = Split(name, entries, checks.check_entry, category_ids, on_bad_record)
+    split = Split(name, entries, category_ids, on_bad_record)
     for problem in problems:
         split.drop(problem)
     return split

@@ -24,7 +24,7 @@ def fixed_target_statistics(num_classes: int) -> tuple[np.ndarray, np.ndarray]:
 def target_statistics(
     records: RecordReader,
     max_proposals: int,
-    mirrored_too: bool,
+    with_flips: bool,
     fg_iou: float = 0.5,
     crowd_ioa: float = 0.7,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -37,7 +37,7 @@ def target_statistics(
     Args:
       records: the training split.
       max_proposals: see `pipeline.training_proposals`.
-      mirrored_too: count every image a second time, mirrored (dx changes its sign).
+      with_flips: count every image a second time, flipped (dx changes its sign).
       fg_iou: as in training.
       crowd_ioa: see `pipeline.training_proposals`.
 
@@ -78,7 +78,7 @@ def target_statistics(
         np.add.at(count, labels, 1.0)
         np.add.at(total, labels, targets)
         np.add.at(squares, labels, np.square(targets))
-    if mirrored_too:
+    if with_flips:
         count, total, squares = 2 * count, 2 * total * [1, 0, 1, 1], 2 * squares
 
     def moments(n: np.ndarray, s: np.ndarray, s2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

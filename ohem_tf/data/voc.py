@@ -15,6 +15,15 @@ EXTENSIONS = (".jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """An image of a split, of which nothing has been read yet; `annotated`: it has an xml."""
+
+    root: str
+    image_id: str
+    annotated: bool = True
+
+
 def read_split(root: str | os.PathLike[str], split: str) -> list[str]:
     """Image ids of a split, in the order of ImageSets/Main/SPLIT.txt.
 
@@ -110,7 +119,7 @@ def _read_object(element: ET.Element, number: int, path: str) -> checks.Object:
     return read((ymin - 1, xmin - 1, ymax, xmax))
 
 
-def bare_entry(root: str | os.PathLike[str], image_id: str) -> checks.Entry:
+def _bare_entry(root: str, image_id: str) -> checks.Entry:
     """An image of a split without annotations."""
     wanted = Path(root) / "JPEGImages" / f"{image_id}.jpg"
     return checks.Entry(
@@ -124,14 +133,19 @@ def bare_entry(root: str | os.PathLike[str], image_id: str) -> checks.Entry:
     )
 
 
-def read_entry(root: str | os.PathLike[str], image_id: str) -> checks.Entry:
-    """Reads one annotation. An absent <difficult> means 0, an absent <size> is not compared.
+def read_entry(image: Listed) -> checks.Entry:
+    """Reads the annotation of one image, if it has one, and looks for the image.
+
+    An absent <difficult> means 0, an absent <size> is not compared.
 
     Raises:
       InputError: no annotation file, xml that does not parse or is no <annotation>, a size or
         <difficult> that is no number, an object without a name.
     """
-    path = str(Path(root) / "Annotations" / f"{image_id}.xml")
+    bare = _bare_entry(image.root, image.image_id)
+    if not image.annotated:
+        return bare
+    path = str(Path(image.root) / "Annotations" / f"{image.image_id}.xml")
     try:
         tree = ET.parse(path).getroot()
     except OSError:
@@ -145,7 +159,7 @@ def read_entry(root: str | os.PathLike[str], image_id: str) -> checks.Entry:
         raise InputError(f"{path}: its root is <{tree.tag}>; expected a VOC <annotation>")
     height, width = _size(tree, path)
     return dataclasses.replace(
-        bare_entry(root, image_id),
+        bare,
         annotation=path,
         height=height,
         width=width,
@@ -154,9 +168,3 @@ def read_entry(root: str | os.PathLike[str], image_id: str) -> checks.Entry:
             for number, element in enumerate(tree.findall("object"), 1)
         ),
     )
-
-
-def check(root: str | os.PathLike[str], image_id: str, annotated: bool = True) -> checks.Checked:
-    """Reads and checks one image and its annotation if it has one (runs in a worker process)."""
-    read = read_entry if annotated else bare_entry
-    return checks.check_entry(read(root, image_id))

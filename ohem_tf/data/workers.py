@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from ohem_tf.errors import InputError
 
-T = TypeVar("T")
 R = TypeVar("R")
 
 
@@ -50,19 +49,19 @@ class Workers:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Results in the order of the items; a bounded number of them waits in memory.
+    def map(self, function: Callable[..., R], *items: Iterable[Any]) -> Iterator[R]:
+        """As the built-in `map`: in the order of the items; a bounded number waits in memory.
 
         Raises:
           InputError: a worker process died; or whatever `function` raises, in order.
         """
         if self._pool is None:
-            yield from map(function, items)
+            yield from map(function, *items)
             return
         waiting: collections.deque[concurrent.futures.Future[R]] = collections.deque()
         try:
-            for item in items:
-                waiting.append(self._pool.submit(function, item))
+            for arguments in zip(*items, strict=False):  # as `map`, to the end of the shortest
+                waiting.append(self._pool.submit(function, *arguments))
                 if len(waiting) > 8 * self._count:
                     yield waiting.popleft().result()
             while waiting:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from ohem_tf.errors import InputError
-from ohem_tf.files import make_folder
+from ohem_tf.files import atomic, make_folder
 
 
 def check_folder(
@@ -63,7 +63,7 @@ def write(
         in pixels, half-open, 0-based; "scores" [D]; "classes" [D], 1-based.
 
     Returns:
-      Paths of the files. Each is written whole or not at all.
+      Paths of the files. Each is written atomically.
     """
     images = list(zip(image_ids, detections, strict=True))
     if category_ids is not None:
@@ -105,7 +105,5 @@ def _coco_text(images: Iterable[tuple[str, Mapping]], category_ids: Sequence[int
 
 
 def _write(path: str, text: Iterable[str]) -> None:
-    temporary = f"{path}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
+    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.writelines(text)
-    os.replace(temporary, path)

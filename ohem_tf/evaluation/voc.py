@@ -27,15 +27,15 @@ _FALSE, _TRUE, _IGNORED = 0, 1, 2
 
 
 class Curve(NamedTuple):
-    """Precision and recall of one class after each counted detection, by falling score.
+    """Precision and recall of one class after each counted detection, by descending score.
 
     T is the number of detections that count (those matched to a `difficult` object do not).
     """
 
     precision: np.ndarray  # [T] float64
     recall: np.ndarray  # [T] float64; nan where `objects` is 0
-    scores: np.ndarray  # [T] float64, falling
-    objects: int  # countable ground truth: objects that are not `difficult`
+    scores: np.ndarray  # [T] float64, descending
+    objects: int  # ground truth objects that are not `difficult`
 
 
 def average_precision(
@@ -76,7 +76,7 @@ def precision_recall(
 ) -> dict[int, Curve]:
     """The precision-recall curve of every class; arguments and errors as `average_precision`.
 
-    The devkit's matching (VOCevaldet.m). The detections of a class over all images, by falling
+    The devkit's matching (VOCevaldet.m). The detections of a class over all images, by descending
     score (equal scores stay in their order): each looks at the one object of its class and image
     with the highest IoU, taken or not. Below the threshold it is false. Else, if that object is
     `difficult` it does not count; it is true if it is the first on that object, and false if not.
@@ -136,7 +136,7 @@ def _best_objects(
 
 
 def _outcomes(best: np.ndarray, matched: np.ndarray, difficult: np.ndarray) -> np.ndarray:
-    """True, false or ignored for the detections of one class, which come by falling score."""
+    """True, false or ignored for the detections of one class, which come by descending score."""
     outcome = np.full(len(best), _FALSE)
     hits = np.flatnonzero(matched)
     _, first = np.unique(best[hits], return_index=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from ohem_tf.errors import InputError, first_line
 from ohem_tf.models import pretrained
 from ohem_tf.models.caffe_networks import NETWORKS
 
-STRIDE = 16
+_STRIDE = 16  # where networks are cut
 
 # Input conventions: channel order, then mean and std in that order, of pixels in 0..255.
 # "caffe" has the means of the paper; Keras Applications' differ from them by at most 1.
@@ -36,12 +37,14 @@ _FAMILY_PREPROCESSING = (
 )
 
 
+@keras.saving.register_keras_serializable("ohem_tf")
 class Backbone(keras.layers.Layer):
     """RGB images in 0..255 to feature maps at stride 16; batch normalisation frozen.
 
     Attributes:
       network: the Keras functional model, cut.
       channels: C of the feature map.
+      strides: pixels per cell of each feature map; there is one.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class Backbone(keras.layers.Layer):
         """Wraps a cut network.
 
         Args:
-          network: functional model, [N, H, W, 3] to [N, H/16, W/16, C].
+          network: functional model, [N, H, W, 3] to a map [N, H/stride, W/stride, C].
           preprocessing: a key of `PREPROCESSING`.
           frozen_until: name of a layer; it and all before it are not trained. "" trains all.
           feature_scale: factor on the features; a backbone with a linear output of large values
@@ -63,7 +66,13 @@ class Backbone(keras.layers.Layer):
         super().__init__(name="backbone")
         self.network = network
         self.channels = int(network.output.shape[-1])
+        self.strides = (_stride(network, network),)
         self._order, self._mean, self._std = PREPROCESSING[preprocessing]
+        self._settings = {
+            "preprocessing": preprocessing,
+            "frozen_until": frozen_until,
+            "feature_scale": feature_scale,
+        }
         self._feature_scale = feature_scale
         _freeze(network, frozen_until)
         self.built = True
@@ -76,6 +85,16 @@ class Backbone(keras.layers.Layer):
         # training=False: dropout off, batch normalisation by its stored statistics, always.
         features = self.network(normalised, training=False)
         return tf.cast(features, tf.float32) * self._feature_scale
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for Keras."""
+        return {"network": keras.saving.serialize_keras_object(self.network), **self._settings}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Backbone:
+        """The inverse of `get_config`."""
+        network = keras.saving.deserialize_keras_object(config["network"])
+        return cls(**{**config, "network": network})
 
 
 def build(
@@ -103,10 +122,10 @@ def build(
 
     Returns:
       The backbone, and the weights of fc6 and fc7 {name: [kernel, bias]}, as far as the source of
-      one of the paper's two networks holds them, for `pretrained.start_hidden`.
+      one of the paper's two networks holds them, for `pretrained.init_fc_layers`.
 
     Raises:
-      InputError: unknown name, weights that cannot be had or do not fit, no such layer.
+      InputError: unknown name, weights that are unavailable or do not fit, no such layer.
     """
     if not name:
         raise InputError(
@@ -204,15 +223,15 @@ def _cut(network: keras.Model, layer: str, name: str) -> keras.Model:
     elif "P4" in (pyramid := getattr(network, "pyramid_outputs", {})):
         output = pyramid["P4"]
     else:
-        at_stride = next((x for x in _bottlenecks(network) if _stride(network, x) == STRIDE), None)
+        at_stride = next((x for x in _bottlenecks(network) if _stride(network, x) == _STRIDE), None)
         if at_stride is None:
-            raise InputError(f"config.backbone.name: {name} has no layer at stride {STRIDE}")
+            raise InputError(f"config.backbone.name: {name} has no layer at stride {_STRIDE}")
         output = at_stride.output
     cut = keras.Model(network.inputs, output, name=network.name)
-    if (stride := _stride(cut, cut)) != STRIDE:
+    if (stride := _stride(cut, cut)) != _STRIDE:
         raise InputError(
             f"config.backbone.layer: '{layer}' of {name} is at stride {stride}; only stride "
-            f"{STRIDE} is supported"
+            f"{_STRIDE} is supported"
         )
     return cut
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 _VGG16_BLOCKS = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)
 
 
+@keras.saving.register_keras_serializable("ohem_tf")
 class LocalResponseNormalization(keras.layers.Layer):
     """Caffe's LRN across channels, with the settings of VGG_CNN_M_1024.
 
@@ -24,6 +25,10 @@ class LocalResponseNormalization(keras.layers.Layer):
         """Computes in float32 always: TensorFlow has no bfloat16 kernel for it."""
         super().__init__(name=name, dtype="float32")
 
+    def get_config(self) -> dict[str, str]:
+        """The constructor's argument, for Keras."""
+        return {"name": self.name}
+
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """[N, H, W, C] to the same shape."""
         return tf.nn.local_response_normalization(
@@ -31,6 +36,7 @@ class LocalResponseNormalization(keras.layers.Layer):
         )
 
 
+@keras.saving.register_keras_serializable("ohem_tf")
 class CeilMaxPooling(keras.layers.Layer):
     """3x3 max pooling at stride 2 whose output size is rounded up, as in Caffe.
 

@@ -2,167 +2,217 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from ohem_tf import boxes as box_ops
-from ohem_tf.hard_mining import HardMining, select_hard_rois
-from ohem_tf.losses import RoILosses, roi_losses
-from ohem_tf.matching import match
-from ohem_tf.models.backbones import STRIDE, Backbone
+from ohem_tf.errors import InputError
+from ohem_tf.hard_mining import HardMining, MaskedHardMining
+from ohem_tf.losses import RoILosses
+from ohem_tf.models.backbones import Backbone
+from ohem_tf.models.batches import Batch, image_metrics, mean, mean_metrics, unbatch
 from ohem_tf.models.heads import RoIHead
-from ohem_tf.roi_pooling import POOLING, covered_cells, roi_max_pool
-from ohem_tf.sampling import HeuristicSampling, sample_rois
+from ohem_tf.models.roi_network import Features, RoINetwork
+from ohem_tf.models.roi_pooler import RoIPooler
+from ohem_tf.sampler import RoIs, Sampler
+from ohem_tf.sampling import HeuristicSampling
 
 # Random numbers of an image come from (seed, position in the stream of examples, purpose): they do
 # not depend on the number of replicas, nor on where training was interrupted.
 _READ_ONLY_DROPOUT, _REGULAR_DROPOUT, _SAMPLING = range(3)
 
-NON_FINITE = "non-finite loss"  # in the message of the error that train_step raises
+Proposer = Callable[[Features, tf.Tensor, tf.Tensor], tf.Tensor]
+
+for _sampler in (HardMining, MaskedHardMining, HeuristicSampling):
+    keras.saving.register_keras_serializable("ohem_tf")(_sampler)
 
 
-class RoIs(NamedTuple):
-    """R RoIs of one image, in training its ground truth boxes and then its proposals.
-
-    Attributes:
-      boxes: [R, 4] float32 pixels of the original image.
-      labels: [R] int32 class, 0 for background.
-      max_iou: [R] float32 highest IoU with a ground truth box.
-      targets: [R, 4] float32 normalised regression targets.
-    """
-
-    boxes: tf.Tensor
-    labels: tf.Tensor
-    max_iou: tf.Tensor
-    targets: tf.Tensor
-
-    def take(self, indices: tf.Tensor) -> RoIs:
-        """The RoIs at `indices` [K] int32."""
-        return RoIs(*(tf.gather(x, indices) for x in self))
-
-
+@keras.saving.register_keras_serializable("ohem_tf")
 class FastRCNN(keras.Model):
-    """Fast R-CNN with the training step of OHEM, or of the heuristic baseline.
+    """Fast R-CNN with the training step of OHEM, of the heuristic baseline, or of your sampler.
+
+    Its batches are those of `data.pipeline.TrainingStream`, in `fit`, `evaluate` and `predict`:
+    N images, padded, with their proposals (and, to train and to evaluate, their ground truth).
 
     Attributes:
-      backbone: images to feature maps at stride 16.
+      backbone: images to feature maps.
       roi_head: pooled features to scores and boxes.
+      roi_network: what is done with RoIs, around `roi_head`.
+      sampler: which RoIs train the network.
+      needs_proposals: whether the proposals of an image are part of the input; False if the model
+        proposes regions by itself.
     """
 
     def __init__(
         self,
         backbone: Backbone,
         roi_head: RoIHead,
-        sampler: HardMining | HeuristicSampling | None = None,
-        pool_size: int = 7,
+        sampler: Sampler | None = None,
+        pooling: str = "max",
         fg_iou: float = 0.5,
         seed: int = 0,
-        pooling: str = "max",
+        proposer: Proposer | None = None,
     ) -> None:
         """Assembles the model.
 
         Args:
           backbone: see `backbones.build`.
-          roi_head: made for the channels of `backbone` and for `pool_size`.
-          sampler: which RoIs train the network; the default is OHEM as in the paper.
-          pool_size: P of the RoI pooling.
-          fg_iou: a RoI is foreground if its IoU with a ground truth box is >= this.
-          seed: of dropout and of the random sampler.
+          roi_head: made for the channels of `backbone`.
+          sampler: the default is OHEM as in the paper.
           pooling: "max", the paper's RoI pooling, or "align", RoIAlign.
+          fg_iou: a RoI is foreground if its IoU with a ground truth box is >= this.
+          seed: of dropout and of random samplers.
+          proposer: called as `propose`; None: proposals come with the images.
         """
         super().__init__(name="fast_rcnn")
         self.backbone = backbone
         self.roi_head = roi_head
-        self._sampler = sampler or HardMining()
-        self._pool, self._pool_size = POOLING[pooling], pool_size
+        self.sampler = sampler or HardMining()
+        self.roi_network = RoINetwork(
+            roi_head, RoIPooler(roi_head.pool_size, backbone.strides, pooling)
+        )
+        self.needs_proposals = proposer is None
+        self._proposer = proposer
         self._fg_iou = fg_iou
         self._seed = seed
-        self._masked_backward = getattr(self._sampler, "masked_backward", False)
         self.built = True
+
+    def compile(self, optimizer: Any = "rmsprop", **kwargs: Any) -> None:
+        """As Keras'; the losses are the model's own. Not jit-compiled unless asked for.
+
+        Keras' default compiles for a single GPU, where shapes that differ from image to image would
+        be compiled anew each time.
+        """
+        super().compile(optimizer=optimizer, **{"jit_compile": False, **kwargs})
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a loaded model as it was when it was saved; Keras then loads the momentum."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
 
     @property
     def step(self) -> int:
         """The number of updates so far."""
-        return int(tf.convert_to_tensor(self.optimizer.iterations))  # mirrored on several devices
+        return int(tf.convert_to_tensor(self.optimizer.iterations))  # one per device, all equal
 
-    def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One SGD step on the N images of `batch` (see data/pipeline.py), image by image."""
-        images = _unbatch(batch)
+    def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """One SGD step on the N images of `batch`, image by image."""
+        images = unbatch(batch)
         global_n = len(images) * self.distribute_strategy.num_replicas_in_sync
-        variables, gradients, metrics = self.trainable_variables, [], []
+        gradients, metrics = [], []
         for image in images:
-            rois = self._training_rois(image)
-            with tf.control_dependencies(gradients), tf.GradientTape() as tape:
-                # 1. Conv network, once.
-                features = self.backbone(image["image"][None])
-                if self._masked_backward:  # The paper's strawman: no steps 2 to 4.
-                    hard, hard_losses, losses = self._masked_losses(features, rois, image)
-                else:
-                    with tape.stop_recording():
-                        if isinstance(self._sampler, HardMining):
-                            # 2. Read-only RoI network: all RoIs, forward only.
-                            losses = self._read_only_losses(features, rois, image)
-                            # 3. Hard RoI selection: NMS on the losses.
-                            selected = self._select_hard(rois, losses)
-                        else:  # The baseline draws RoIs without looking at their losses.
-                            losses = None
-                            seed = self._random_seed(image, _SAMPLING)
-                            selected = sample_rois(rois.max_iou, seed, self._sampler)
-                    # 4. Regular RoI network: forward and backward on the selected RoIs only.
-                    hard = rois.take(selected)
-                    seed = self._random_seed(image, _REGULAR_DROPOUT)
-                    hard_losses = self._roi_losses(features, hard, image["scale"], seed)
-                cls, box = _mean(hard_losses.cls), _mean(hard_losses.box)
-                loss = (cls + box) / global_n
-            with tf.control_dependencies([loss]):  # which is finite, or the step ends here
-                gradients = _accumulate(gradients, tape.gradient(loss, variables))
-            metrics.append(_image_metrics(cls, box, hard, losses))
+            with tf.control_dependencies(gradients):  # memory for one image at a time
+                image_gradients, image_metrics = self._image_step(image, global_n)
+            gradients = _accumulate(gradients, image_gradients)
+            metrics.append(image_metrics)
         # 5. One weight update.
         with tf.control_dependencies(gradients):
-            self.optimizer.apply(gradients, variables)
-        return {name: tf.add_n([m[name] for m in metrics]) / len(images) for name in metrics[0]}
+            self.optimizer.apply(gradients, self.trainable_variables)
+        return mean_metrics(metrics)
 
-    def image_features(self, image: tf.Tensor) -> tf.Tensor:
-        """The feature map of one image, for `score_rois`.
+    def _image_step(
+        self, image: Batch, global_n: int
+    ) -> tuple[list[tf.Tensor | None], dict[str, tf.Tensor]]:
+        """Steps 1 to 4 of the paper for one image: the gradients of its loss, and metrics."""
+        with tf.GradientTape() as tape:
+            # 1. Conv network, once.
+            features = self._features(image["image"])
+            with tape.stop_recording():
+                rois = self._training_rois(image, features)
+                # 2. Read-only RoI network: all RoIs, forward only, if the sampler looks at losses.
+                all_losses = self._read_only_losses(features, rois, image)
+                # 3. Hard RoI selection: NMS on the losses (or another sampler's choice).
+                selected = self.sampler.select(
+                    rois, all_losses, self._random_seed(image, _SAMPLING)
+                )
+            # 4. Regular RoI network: forward and backward on the selected RoIs only.
+            hard = rois if selected is None else rois.take(selected)
+            seed = self._random_seed(image, _REGULAR_DROPOUT)
+            losses = self.roi_network.losses(features, hard, image["scale"], seed)
+            all_losses = losses if selected is None else all_losses
+            hard, losses = self.sampler.count(hard, losses)
+            cls, box = mean(losses.cls), mean(losses.box)
+            loss = (cls + box) / global_n
+        with tf.control_dependencies([loss]):  # which is finite, or the step ends here
+            gradients = tape.gradient(loss, self.trainable_variables)
+        return gradients, image_metrics(cls, box, hard, all_losses)
+
+    def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """Means over all proposals (paper, figure 3), see `proposal_losses`, then over images."""
+        losses = self.proposal_losses(batch)
+        return mean_metrics(
+            [
+                {"loss": mean(x.cls) + mean(x.box), "cls": mean(x.cls), "box": mean(x.box)}
+                for x in losses
+            ]
+        )
+
+    def call(self, batch: Batch, training: bool | None = None) -> dict[str, tf.Tensor]:
+        """Scores and regresses the proposals of N images; no ground truth is needed.
+
+        Args:
+          batch: "image", "size", "scale" and "proposals", "proposals_mask" of a batch.
+          training: has no effect: dropout is off, batch normalisation frozen.
+
+        Returns:
+          {"scores" [N, R, K+1], "boxes" [N, R, K+1, 4]} float32, see `score_rois`; 0 where a
+          proposal is padding. `inference.detection` makes detections of them.
+        """
+        outputs: dict[str, list[tf.Tensor]] = {"scores": [], "boxes": []}
+        for i in range(batch["image"].shape[0]):
+            height, width = batch["size"][i, 0], batch["size"][i, 1]
+            features = self.image_features(batch["image"][i, :height, :width])
+            scores, boxes = self.score_rois(features, batch["proposals"][i], batch["scale"][i])
+            real = tf.cast(batch["proposals_mask"][i], tf.float32)[:, None]
+            outputs["scores"].append(scores * real)
+            outputs["boxes"].append(boxes * real[..., None])
+        return {name: tf.stack(values) for name, values in outputs.items()}
+
+    def image_features(self, image: tf.Tensor) -> Features:
+        """The feature maps of one image, for `score_rois`.
 
         Args:
           image: [H, W, 3] float32 RGB in 0..255, already resized.
 
         Returns:
-          [1, ~H/16, ~W/16, C], in the precision that the head computes in.
+          One [1, ~H/stride, ~W/stride, C] per stride of the backbone, in the precision that the
+          head computes in.
         """
-        return self._lean(self.backbone(image[None]))
+        return self.roi_network.forward_only(self._features(image))
 
     def score_rois(
-        self, features: tf.Tensor, rois: tf.Tensor, scale: tf.Tensor
+        self, features: Features, rois: tf.Tensor, scale: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Scores and regresses RoIs of one image.
-
-        RoIs that pooling cannot tell apart go through the network once, as in the release: at
-        600 px this spares a fifth of selective search's proposals, at 240 px a third.
+        """Scores and regresses RoIs of one image; see `RoINetwork.score`.
 
         Args:
-          features: [1, h, w, C] of `image_features`.
+          features: of `image_features`.
           rois: [R, 4] float32 pixels of the original image.
+          scale: [] float32 factor from the original to the resized image.
+        """
+        return self.roi_network.score(features, rois, scale)
+
+    def propose(self, features: Features, size: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+        """Proposals of an image, by a model that needs none with it.
+
+        Args:
+          features: of `image_features`.
+          size: [2] int32 height and width of the resized image.
           scale: [] float32 factor from the original to the resized image.
 
         Returns:
-          Class probabilities [R, K+1] (class 0 is background) and boxes [R, K+1, 4] in pixels of
-          the original image, one per class, not clipped; float32.
-        """
-        windows = box_ops.scale(rois, scale)
-        if self._pool is roi_max_pool:  # a box that covers just the same cells
-            cells = tf.cast(covered_cells(windows, STRIDE), tf.float32)
-            windows = cells * STRIDE + tf.constant([0.0, 0.0, 1.0, 1.0])
-        windows, row = tf.raw_ops.UniqueV2(x=windows, axis=[0])
-        logits, deltas = self._head(features, windows, tf.constant(1.0), dropout_seed=None)
-        boxes = self.roi_head.decode(tf.gather(deltas, row), rois)
-        return tf.gather(tf.nn.softmax(logits), row), boxes
+          [R, 4] float32 pixels of the original image.
 
-    def proposal_losses(self, batch: dict[str, tf.Tensor]) -> list[RoILosses]:
+        Raises:
+          InputError: it does need them.
+        """
+        if self._proposer is None:
+            raise InputError("proposals: this model needs them with each image, and has none")
+        return self._proposer(features, size, scale)
+
+    def proposal_losses(self, batch: Batch) -> list[RoILosses]:
         """Losses of all proposals of each of the N images of `batch` (paper, figure 3).
 
         Whatever the sampler: no ground truth boxes among the RoIs, and no dropout.
@@ -174,125 +224,70 @@ class FastRCNN(keras.Model):
           N times `RoILosses`, in the order of the proposals; on normalised regression targets.
         """
         losses = []
-        for image in _unbatch(batch):
-            rois = self._matched(image["proposals"], image)
-            features = self._lean(self.backbone(image["image"][None]))
-            losses.append(self._roi_losses(features, rois, image["scale"], dropout_seed=None))
+        for image in unbatch(batch):
+            features = self.image_features(image["image"])
+            rois = self._matched(self._proposals(image, features), image)
+            losses.append(
+                self.roi_network.losses(features, rois, image["scale"], dropout_seed=None)
+            )
         return losses
 
-    def _training_rois(self, image: dict[str, tf.Tensor]) -> RoIs:
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for Keras."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "backbone": serialize(self.backbone),
+            "roi_head": serialize(self.roi_head),
+            "sampler": serialize(self.sampler),
+            "pooling": self.roi_network.pooler.kind,
+            "fg_iou": self._fg_iou,
+            "seed": self._seed,
+            "proposer": serialize(self._proposer),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FastRCNN:
+        """The inverse of `get_config`."""
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name], custom_objects)
+            for name in ("backbone", "roi_head", "sampler", "proposer")
+        }
+        return cls(**{**config, **parts})
+
+    def _features(self, image: tf.Tensor) -> Features:
+        return tf.nest.flatten(self.backbone(image[None]))
+
+    def _proposals(self, image: Batch, features: Features) -> tf.Tensor:
+        if self.needs_proposals:
+            return image["proposals"]
+        return self.propose(features, tf.shape(image["image"])[:2], image["scale"])
+
+    def _training_rois(self, image: Batch, features: Features) -> RoIs:
         """Ground truth boxes and proposals, matched."""
-        return self._matched(tf.concat([image["gt_boxes"], image["proposals"]], axis=0), image)
+        proposals = self._proposals(image, features)
+        return self._matched(tf.concat([image["gt_boxes"], proposals], axis=0), image)
 
-    def _matched(self, boxes: tf.Tensor, image: dict[str, tf.Tensor]) -> RoIs:
-        """`boxes` [R, 4] matched. Targets use original pixels, as Caffe does."""
-        matches = match(boxes, image["gt_boxes"], image["gt_classes"], self._fg_iou)
-        normalised = self.roi_head.normalise(matches.targets, matches.labels)
-        foreground = (matches.labels > 0)[:, None]
-        return RoIs(boxes, matches.labels, matches.max_iou, tf.where(foreground, normalised, 0.0))
+    def _matched(self, boxes: tf.Tensor, image: Batch) -> RoIs:
+        return self.roi_network.match(boxes, image["gt_boxes"], image["gt_classes"], self._fg_iou)
 
-    def _read_only_losses(
-        self, features: tf.Tensor, rois: RoIs, image: dict[str, tf.Tensor]
-    ) -> tf.Tensor:
-        """[R] float32 ranking loss of every RoI. Nothing is kept for a backward pass."""
-        features = self._lean(tf.stop_gradient(features))
-        chunk, seed = self._sampler.chunk, None
-        if self._sampler.dropout:
-            seed = self._random_seed(image, _READ_ONLY_DROPOUT)
-        if not chunk:
-            return self._roi_losses(features, rois, image["scale"], seed).ranking
-
-        def ranking(start: tf.Tensor) -> tf.Tensor:
-            some = RoIs(*(x[start : start + chunk] for x in rois))
-            mask = None if seed is None else tf.random.fold_in(seed, start)
-            return self._roi_losses(features, some, image["scale"], mask).ranking
-
-        count = tf.shape(rois.labels)[0]
-        _, losses = tf.while_loop(
-            lambda start, _: start < count,
-            lambda start, done: (start + chunk, tf.concat([done, ranking(start)], axis=0)),
-            (tf.constant(0), tf.zeros([0])),
-            shape_invariants=(tf.TensorShape([]), tf.TensorShape([None])),
-            parallel_iterations=1,
-        )
-        return losses
-
-    def _select_hard(self, rois: RoIs, losses: tf.Tensor) -> tf.Tensor:
-        settings = self._sampler
-        labels = rois.labels if settings.per_label else None
-        return select_hard_rois(
-            rois.boxes, losses, settings.rois_per_image, settings.iou_threshold, labels
+    def _read_only_losses(self, features: Features, rois: RoIs, image: Batch) -> RoILosses | None:
+        """Losses of all RoIs, forward only; None if the sampler does not look at losses."""
+        sampler = self.sampler
+        if not sampler.needs_losses:
+            return None
+        seed = self._random_seed(image, _READ_ONLY_DROPOUT) if sampler.dropout else None
+        return self.roi_network.read_only_losses(
+            features, rois, image["scale"], seed, sampler.chunk
         )
 
-    def _masked_losses(
-        self, features: tf.Tensor, rois: RoIs, image: dict[str, tf.Tensor]
-    ) -> tuple[RoIs, RoILosses, tf.Tensor]:
-        """Forward, and later backward, through *all* RoIs; those not selected lose their loss.
-
-        Returns:
-          The hard RoIs, their losses, and [R] the ranking loss of all RoIs.
-        """
-        seed = self._random_seed(image, _REGULAR_DROPOUT)
-        losses = self._roi_losses(features, rois, image["scale"], seed)
-        selected = self._select_hard(rois, losses.ranking)
-        return rois.take(selected), losses.take(selected), losses.ranking
-
-    def _roi_losses(
-        self, features: tf.Tensor, rois: RoIs, scale: tf.Tensor, dropout_seed: tf.Tensor | None
-    ) -> RoILosses:
-        logits, deltas = self._head(features, rois.boxes, scale, dropout_seed)
-        losses = roi_losses(logits, deltas, rois.labels, rois.targets)
-        return RoILosses(*(tf.debugging.assert_all_finite(x, NON_FINITE) for x in losses))
-
-    def _head(
-        self,
-        features: tf.Tensor,
-        boxes: tf.Tensor,
-        scale: tf.Tensor,
-        dropout_seed: tf.Tensor | None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        image_ids = tf.zeros(tf.shape(boxes)[:1], tf.int32)
-        scaled = box_ops.scale(boxes, scale)
-        pooled = self._pool(features, scaled, image_ids, self._pool_size, STRIDE)
-        return self.roi_head(pooled, dropout_seed=dropout_seed)
-
-    def _lean(self, features: tf.Tensor) -> tf.Tensor:
-        """Features in the head's precision, half the bytes to pool in bfloat16.
-
-        For forward passes only: the gradient of pooling adds up many RoIs, in float32.
-        """
-        return tf.cast(features, self.roi_head.compute_in)
-
-    def _random_seed(self, image: dict[str, tf.Tensor], purpose: int) -> tf.Tensor:
+    def _random_seed(self, image: Batch, purpose: int) -> tf.Tensor:
         position = tf.cast(image["position"], tf.int32)
         return tf.random.fold_in(tf.stack([self._seed, position]), purpose)
 
     def _maybe_symbolic_build(self, iterator: object = None, data_batch: object = None) -> None:
         """Keras would average a batch over the replicas to build the model; this one is built."""
-
-
-def _unbatch(batch: dict[str, tf.Tensor]) -> list[dict[str, tf.Tensor]]:
-    """The N images of a batch, each cut back to its own size, without padding."""
-    images = []
-    for i in range(batch["image"].shape[0]):
-        image = {name: value[i] for name, value in batch.items()}
-        height, width = image["size"][0], image["size"][1]
-        images.append(
-            {
-                "image": image["image"][:height, :width],
-                "scale": image["scale"],
-                "position": image["position"],
-                "proposals": tf.boolean_mask(image["proposals"], image["proposals_mask"]),
-                "gt_boxes": tf.boolean_mask(image["gt_boxes"], image["gt_mask"]),
-                "gt_classes": tf.boolean_mask(image["gt_classes"], image["gt_mask"]),
-            }
-        )
-    return images
-
-
-def _mean(values: tf.Tensor) -> tf.Tensor:
-    """Mean of `values` [K]; 0 for K = 0."""
-    return tf.math.divide_no_nan(tf.reduce_sum(values), tf.cast(tf.shape(values)[0], values.dtype))
+        if self.compiled and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
 
 
 def _accumulate(
@@ -302,18 +297,3 @@ def _accumulate(
         raise RuntimeError("the loss does not depend on every trainable variable")
     gradients = [tf.convert_to_tensor(g) for g in gradients]
     return [a + b for a, b in zip(total, gradients, strict=True)] if total else gradients
-
-
-def _image_metrics(
-    cls: tf.Tensor, box: tf.Tensor, hard: RoIs, all_losses: tf.Tensor | None
-) -> dict[str, tf.Tensor]:
-    """What train_step reports of an image: means over its selected RoIs (and over all RoIs)."""
-    metrics = {
-        "loss/hard": cls + box,
-        "cls": cls,
-        "box": box,
-        "fg": _mean(tf.cast(hard.labels > 0, tf.float32)),
-    }
-    if all_losses is not None:  # known only where the read-only pass ran
-        metrics["loss/all_rois"] = _mean(all_losses)
-    return metrics

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,11 +14,17 @@ from ohem_tf import boxes as box_ops
 from ohem_tf.models.backbones import dtype_policy
 
 
+@keras.saving.register_keras_serializable("ohem_tf")
 class RoIHead(keras.layers.Layer):
     """Pooled features to class logits and per-class box deltas.
 
     The head regresses *normalised* deltas, (delta - mean) / std per class; it carries mean and std
     as weights, so a checkpoint is complete without the data set they were computed from.
+
+    Attributes:
+      num_classes: K.
+      pool_size: P of the pooled features that it takes.
+      compute_in: precision of the fully connected layers.
     """
 
     def __init__(
@@ -42,8 +49,10 @@ class RoIHead(keras.layers.Layer):
         """
         super().__init__(name="roi_head")
         self.num_classes = num_classes
+        self.pool_size = pool_size
         self.compute_in = dtype
         self._dropout = dropout
+        self._channels = channels
 
         def dense(
             name: str, units: int, init: keras.Initializer, dtype: str = "float32"
@@ -59,6 +68,17 @@ class RoIHead(keras.layers.Layer):
         self.cls_score = dense("cls_score", num_classes + 1, normal(stddev=0.01))
         self.bbox_pred = dense("bbox_pred", 4 * (num_classes + 1), normal(stddev=0.001))
         self.build((None, pool_size, pool_size, channels))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for Keras."""
+        return {
+            "num_classes": self.num_classes,
+            "channels": self._channels,
+            "pool_size": self.pool_size,
+            "hidden": [layer.units for layer in self.hidden],
+            "dropout": self._dropout,
+            "dtype": self.compute_in,
+        }
 
     def build(self, pooled_shape: Sequence[int | None]) -> None:
         """Creates the weights for pooled features [R, P, P, C]."""

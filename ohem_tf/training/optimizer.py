@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 
+@keras.saving.register_keras_serializable("ohem_tf")
 class CaffeSGD(keras.optimizers.SGD):
     """SGD with momentum as Caffe's solver computes it, for weight w with gradient g:
 
@@ -72,6 +73,7 @@ def multipliers(path: str) -> tuple[float, float]:
     return 2.0, 0.0 if "roi_head" in path else 1.0
 
 
+@keras.saving.register_keras_serializable("ohem_tf")
 class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
     """base * gamma^(number of boundaries <= step), after an optional linear warm-up.
 

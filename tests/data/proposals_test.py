@@ -13,6 +13,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import scipy.io
+from by_hand import iou
 from PIL import Image
 
 from ohem_tf.data import checks, proposals
@@ -94,17 +95,7 @@ def test_read_and_search_uses_the_pixels_of_the_record(tmp_path):
 
 
 def reference_covered(boxes, candidates, threshold):
-    found = []
-    for a in boxes:
-        hit = False
-        for b in candidates:
-            height = min(a[2], b[2]) - max(a[0], b[0])
-            width = min(a[3], b[3]) - max(a[1], b[1])
-            inter = height * width if height > 0 and width > 0 else 0
-            union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter
-            hit = hit or (union > 0 and inter / union >= threshold)
-        found.append(hit)
-    return found
+    return [any(iou(a, b) >= threshold for b in candidates) for a in boxes]
 
 
 corner = st.tuples(*[st.integers(0, 12)] * 2)

@@ -5,20 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 import tiny
+from by_hand import iou
 
 from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.data.records import RecordReader, from_example
 from ohem_tf.data.statistics import fixed_target_statistics, target_statistics
 
 
-def iou(a, b):
-    height = max(min(a[2], b[2]) - max(a[0], b[0]), 0)
-    width = max(min(a[3], b[3]) - max(a[1], b[1]), 0)
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - height * width
-    return height * width / union if union > 0 else 0
-
-
-def targets_by_hand(records, max_proposals, mirrored_too, fg_iou=0.5):
+def targets_by_hand(records, max_proposals, with_flips, fg_iou=0.5):
     """{class: [targets, ...]} of all foreground RoIs."""
     found = {k: [] for k in range(1, len(records.classes) + 1)}
     for i in range(len(records)):
@@ -26,7 +20,7 @@ def targets_by_hand(records, max_proposals, mirrored_too, fg_iou=0.5):
         counted = ~record.difficult & ~record.crowd
         gt_boxes = record.boxes[counted].astype(np.float64)
         rois = np.concatenate([gt_boxes, record.proposals[:max_proposals].astype(np.float64)])
-        for mirror in [False, True] if mirrored_too else [False]:
+        for mirror in [False, True] if with_flips else [False]:
             for roi in rois:
                 overlaps = [iou(roi, box) for box in gt_boxes]
                 if not overlaps or max(overlaps) < fg_iou:
@@ -58,13 +52,14 @@ def assert_usable(mean, std, classes):
     assert (std > 1e-3).all()  # targets are divided by it
 
 
-@pytest.mark.parametrize("mirrored_too", [False, True])
-@pytest.mark.parametrize(("max_proposals", "fg_iou"), [(1000, 0.5), (12, 0.5), (1000, 0.7)])
-def test_equals_the_loop(dataset, mirrored_too, max_proposals, fg_iou):
+@pytest.mark.parametrize(
+    ("max_proposals", "fg_iou", "with_flips"), [(1000, 0.5, False), (12, 0.7, True)]
+)
+def test_equals_the_loop(dataset, max_proposals, fg_iou, with_flips):
     records = RecordReader(dataset, "train")
-    mean, std = target_statistics(records, max_proposals, mirrored_too, fg_iou)
+    mean, std = target_statistics(records, max_proposals, with_flips, fg_iou)
     assert_usable(mean, std, 3)
-    for k, targets in targets_by_hand(records, max_proposals, mirrored_too, fg_iou).items():
+    for k, targets in targets_by_hand(records, max_proposals, with_flips, fg_iou).items():
         assert np.std(targets, axis=0).min() > 0.01  # or this test says little
         np.testing.assert_allclose(mean[k], np.mean(targets, axis=0), atol=1e-5)
         np.testing.assert_allclose(std[k], np.std(targets, axis=0), rtol=1e-3)
@@ -72,8 +67,8 @@ def test_equals_the_loop(dataset, mirrored_too, max_proposals, fg_iou):
 
 def test_mirroring_cancels_the_mean_of_dx_and_widens_it(dataset):
     records = RecordReader(dataset, "train")
-    mean, std = target_statistics(records, 1000, mirrored_too=False)
-    mirrored_mean, mirrored_std = target_statistics(records, 1000, mirrored_too=True)
+    mean, std = target_statistics(records, 1000, with_flips=False)
+    mirrored_mean, mirrored_std = target_statistics(records, 1000, with_flips=True)
     assert np.abs(mean[1:, 1]).max() > 1e-3
     np.testing.assert_allclose(mirrored_mean[:, 1], 0, atol=1e-7)
     np.testing.assert_allclose(mirrored_std[:, 1], np.hypot(std[:, 1], mean[:, 1]), rtol=1e-4)
@@ -97,9 +92,8 @@ def test_difficult_and_crowd_objects_do_not_count(tmp_path):
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("mirrored_too", [False, True])
-@pytest.mark.parametrize("max_proposals", [1000, 9])
-def test_the_rois_are_those_of_training(tmp_path, max_proposals, mirrored_too):
+@pytest.mark.parametrize(("max_proposals", "with_flips"), [(1000, True), (9, False)])
+def test_the_rois_are_those_of_training(tmp_path, max_proposals, with_flips):
     """Proposals in a crowd region do not count, after the first so many are taken; boxes do."""
     members = [tiny.make_record(i, 90, 120, objects=3) for i in range(4)]
     members = [dataclasses.replace(r, classes=np.ones(3, np.int32)) for r in members]
@@ -124,9 +118,9 @@ def test_the_rois_are_those_of_training(tmp_path, max_proposals, mirrored_too):
         share = inside / (first[:, 3] - first[:, 1])  # the region is as high as the image
         kept.append(dataclasses.replace(record, proposals=np.float32(first[share <= 0.6])))
     (tmp_path / "b").mkdir()
-    targets = targets_by_hand(reader(tmp_path / "b", kept), 1000, mirrored_too)[1]
-    found = target_statistics(records, max_proposals, mirrored_too, 0.5, 0.6)
-    everything = target_statistics(records, max_proposals, mirrored_too, 0.5, 1.0)
+    targets = targets_by_hand(reader(tmp_path / "b", kept), 1000, with_flips)[1]
+    found = target_statistics(records, max_proposals, with_flips, 0.5, 0.6)
+    everything = target_statistics(records, max_proposals, with_flips, 0.5, 1.0)
     np.testing.assert_allclose(found[0][1], np.mean(targets, axis=0), atol=1e-5)
     np.testing.assert_allclose(found[1][1], np.std(targets, axis=0), rtol=1e-3)
     assert np.abs(everything[1][1] - found[1][1]).max() > 1e-3  # the region matters here
@@ -137,28 +131,27 @@ def test_the_rois_are_those_of_training(tmp_path, max_proposals, mirrored_too):
         np.testing.assert_array_equal(batch["proposals"][0], expected)
 
 
-@pytest.mark.parametrize("mirrored_too", [False, True])
-def test_a_class_without_objects_takes_the_values_of_all(tmp_path, mirrored_too):
+def test_a_class_without_objects_takes_the_values_of_all(tmp_path):
     members = [tiny.make_record(i, 90, 120, objects=2) for i in range(4)]
     members = [dataclasses.replace(r, classes=np.int32([1, 3])) for r in members]
     records = reader(tmp_path, members)
-    mean, std = target_statistics(records, 1000, mirrored_too)
+    mean, std = target_statistics(records, 1000, True)
     assert_usable(mean, std, 3)
-    by_class = targets_by_hand(records, 1000, mirrored_too)
+    by_class = targets_by_hand(records, 1000, True)
     everything = np.array(by_class[1] + by_class[3])
     np.testing.assert_allclose(mean[2], everything.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(std[2], everything.std(axis=0), rtol=1e-3)
     np.testing.assert_allclose(mean[1], np.mean(by_class[1], axis=0), atol=1e-5)
 
 
-@pytest.mark.parametrize("mirrored_too", [False, True])
-def test_a_class_of_one_roi_takes_the_values_of_all(tmp_path, mirrored_too):
+@pytest.mark.parametrize("with_flips", [False, True])  # one RoI, or it and its mirror image
+def test_a_class_of_one_roi_takes_the_values_of_all(tmp_path, with_flips):
     """Its only RoI is its ground truth box, whose targets are all 0 and never vary."""
     usual = dataclasses.replace(tiny.make_record(0, 90, 120, objects=1), classes=np.int32([1]))
     lonely = tiny.make_record(1, 90, 120, objects=1)
     nowhere = np.float32([[0, 0, 1, 1]])
     lonely = dataclasses.replace(lonely, classes=np.int32([2]), proposals=nowhere)
-    mean, std = target_statistics(reader(tmp_path, [usual, lonely]), 1000, mirrored_too)
+    mean, std = target_statistics(reader(tmp_path, [usual, lonely]), 1000, with_flips)
     assert_usable(mean, std, 3)
     np.testing.assert_array_equal(mean[2], mean[3])  # class 3 has no object at all
     np.testing.assert_array_equal(std[2], std[3])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ohem_tf.data import voc
+from ohem_tf.data import checks, one_image, voc
 from ohem_tf.errors import InputError
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -36,6 +36,10 @@ def write_split(root, name, text) -> None:
     (root / "ImageSets" / "Main" / f"{name}.txt").write_text(text)
 
 
+def check(root, image_id) -> checks.Checked:
+    return one_image.check_image(voc.Listed(str(root), image_id))
+
+
 def test_split_takes_the_first_word_of_each_line(tmp_path):
     write_split(tmp_path, "cat_train", "000003  1\n000001 -1\n\n000002\n")
     assert voc.read_split(tmp_path, "cat_train") == ["000003", "000001", "000002"]
@@ -59,7 +63,7 @@ def test_boxes_become_half_open_and_0_based(tmp_path):
         make_object("cat", ("2.5", "3.25", "6", "9")),
     ]
     write_image(tmp_path, "a", objects)
-    entry = voc.read_entry(tmp_path, "a")
+    entry = voc.read_entry(voc.Listed(str(tmp_path), "a"))
     assert [item.box for item in entry.objects] == [(0, 0, 12, 10), (2, 1, 9, 6), (2.25, 1.5, 9, 6)]
     assert [item.name for item in entry.objects] == ["cat", "dog", "cat"]
     assert [item.difficult for item in entry.objects] == [False, True, False]
@@ -73,12 +77,14 @@ def test_boxes_become_half_open_and_0_based(tmp_path):
 @pytest.mark.parametrize("name", ["a.jpg", "a.JPG", "a.jpeg", "a.png", "a.PNG"])
 def test_image_extensions(tmp_path, name):
     write_image(tmp_path, "a", [], name=name)
-    assert Path(voc.read_entry(tmp_path, "a").image_path).name.lower() == name.lower()
+    assert (
+        Path(voc.read_entry(voc.Listed(str(tmp_path), "a")).image_path).name.lower() == name.lower()
+    )
 
 
 def test_missing_image_is_a_problem_that_names_the_file(tmp_path):
     write_image(tmp_path, "a", [make_object()], name="b.jpg")
-    checked = voc.check(tmp_path, "a")
+    checked = check(tmp_path, "a")
     assert not checked.readable
     assert [problem.cause for problem in checked.problems] == ["image missing"]
     assert "JPEGImages/a.jpg: image is missing" in checked.problems[0].message
@@ -87,7 +93,7 @@ def test_missing_image_is_a_problem_that_names_the_file(tmp_path):
 @pytest.mark.parametrize("box", [(4, 3, 4, 9), (5, 3, 4, 9), (2, 9, 6, 9), (2, 9, 6, 3)])
 def test_empty_boxes_are_judged_by_the_numbers_of_the_file(tmp_path, box):
     write_image(tmp_path, "a", [make_object(), make_object("dog", box)])
-    checked = voc.check(tmp_path, "a")
+    checked = check(tmp_path, "a")
     assert checked.readable
     assert [item.name for item in checked.objects] == ["cat"]
     assert [problem.cause for problem in checked.problems] == ["empty box"]
@@ -100,14 +106,14 @@ def test_empty_boxes_are_judged_by_the_numbers_of_the_file(tmp_path, box):
 @pytest.mark.parametrize("value", ["nan", "inf", "x", ""])
 def test_boxes_that_are_no_numbers(tmp_path, value):
     write_image(tmp_path, "a", [make_object(box=(2, value, 6, 9)), make_object()])
-    checked = voc.check(tmp_path, "a")
+    checked = check(tmp_path, "a")
     assert [problem.cause for problem in checked.problems] == ["box not numeric"]
     assert len(checked.objects) == 1
 
 
 def test_an_object_without_a_box_is_not_numeric(tmp_path):
     write_image(tmp_path, "a", ["<object><name>cat</name></object>"])
-    assert [p.cause for p in voc.check(tmp_path, "a").problems] == ["box not numeric"]
+    assert [p.cause for p in check(tmp_path, "a").problems] == ["box not numeric"]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +134,7 @@ def test_annotations_that_cannot_be_understood(tmp_path, text, message):
     write_image(tmp_path, "a", [])
     (tmp_path / "Annotations" / "a.xml").write_text(text)
     with pytest.raises(InputError) as caught:
-        voc.check(tmp_path, "a")
+        check(tmp_path, "a")
     assert f"a.xml: {message}" in str(caught.value) or f"a.xml: object 1: {message}" in str(
         caught.value
     )
@@ -138,19 +144,19 @@ def test_annotations_that_cannot_be_understood(tmp_path, text, message):
 def test_missing_annotation(tmp_path):
     write_image(tmp_path, "a", [])
     with pytest.raises(InputError, match=r"b\.xml: annotation file is missing"):
-        voc.check(tmp_path, "b")
+        check(tmp_path, "b")
 
 
 def test_annotation_for_another_image_size(tmp_path):
     write_image(tmp_path, "a", [make_object()], size=(10, 12), stated=(10, 24))
     with pytest.raises(InputError, match=r"a\.xml: says height 24, but .*a\.jpg has 12"):
-        voc.check(tmp_path, "a")
+        check(tmp_path, "a")
 
 
 def test_a_size_that_is_not_stated_is_not_compared(tmp_path):
     write_image(tmp_path, "a", [])
     (tmp_path / "Annotations" / "a.xml").write_text(f"<annotation>{make_object()}</annotation>")
-    checked = voc.check(tmp_path, "a")
+    checked = check(tmp_path, "a")
     assert (checked.height, checked.width, len(checked.objects)) == (12, 10, 1)
 
 
@@ -160,7 +166,7 @@ def test_bccd_holds_two_empty_boxes():
     ids = voc.read_split(root, "trainval") + voc.read_split(root, "test")
     found = {}
     for image_id in ids:
-        for item in voc.read_entry(root, image_id).objects:
+        for item in voc.read_entry(voc.Listed(str(root), image_id)).objects:
             if item.problem:
                 found[image_id] = item.problem.cause
     assert found == {"BloodImage_00338": "empty box", "BloodImage_00343": "empty box"}

@@ -8,7 +8,7 @@ import tiny
 from ohem_tf import boxes as box_ops
 from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.data.records import RecordReader
-from ohem_tf.hard_mining import HardMining
+from ohem_tf.hard_mining import HardMining, MaskedHardMining
 from ohem_tf.matching import match
 from ohem_tf.roi_pooling import roi_max_pool
 from ohem_tf.sampling import HeuristicSampling
@@ -200,8 +200,7 @@ def test_dropout_in_the_read_only_pass_has_a_mask_of_its_own_and_can_be_switched
 def test_masked_backward_gives_the_gradients_of_the_hard_rois_alone():
     batch = one_image()
     results = []
-    for masked in (False, True):
-        sampler = HardMining(rois_per_image=8, masked_backward=masked)
+    for sampler in (OHEM, MaskedHardMining(rois_per_image=8)):
         model = compiled(sampler, dropout=0.0)
         results.append((model.train_step(batch), weights(model)))
     (metrics, once), (masked_metrics, again) = results
@@ -213,7 +212,7 @@ def test_masked_backward_gives_the_gradients_of_the_hard_rois_alone():
 
 def test_masked_backward_ranks_with_the_mask_that_it_trains_with():
     """It has one pass, so with dropout its losses are those of the regular pass."""
-    sampler = HardMining(rois_per_image=32, iou_threshold=1.0, masked_backward=True)
+    sampler = MaskedHardMining(rois_per_image=32, iou_threshold=1.0)
     metrics = compiled(sampler, dropout=0.5).train_step(one_image())
     # All 32 RoIs are selected: the mean over the hard ones is the mean over all.
     assert float(metrics["loss/hard"]) == pytest.approx(float(metrics["loss/all_rois"]), rel=1e-5)
@@ -241,7 +240,7 @@ def test_images_without_objects_or_proposals():
 
 def test_the_baseline_runs_no_read_only_pass():
     model = compiled(HeuristicSampling(rois_per_image=8))
-    model._read_only_losses = None
+    model.roi_network.read_only_losses = None
     metrics = model.train_step(one_image())
     assert "loss/all_rois" not in metrics
     assert float(metrics["fg"]) == 0.25

@@ -76,7 +76,7 @@ def test_a_run_that_is_killed_while_saving_makes_up_for_it(run, tmp_path, monkey
 
     def killed(model, path):
         if path == snapshot_path(str(broken), killed_at):
-            with open(os.path.join(os.path.dirname(path), "new-half.weights.h5"), "w"):
+            with open(os.path.join(os.path.dirname(path), "new+half.weights.h5"), "w"):
                 raise KeyboardInterrupt
         save(model, path)
 

@@ -1,0 +1,62 @@
+"""What to prepare: the fields behind the flags of `ohem_tf.prepare`, and their checks."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from ohem_tf.data import proposals, splits
+from ohem_tf.errors import InputError
+
+SELECTIVE_SEARCH = "selective_search"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to prepare. Fields are the flags of these names; `splits` is --split."""
+
+    format: str
+    root: str | None
+    splits: tuple[str, ...]
+    output: str
+    proposals: str = SELECTIVE_SEARCH
+    classes: tuple[str, ...] | None = None
+    annotations: str | None = None
+    images: str | None = None
+    no_annotations: bool = False
+    on_bad_record: str = "error"
+    num_workers: int = 1
+    shard_size: int = 256
+    selective_search_mode: str = "fast"
+    min_proposal_size: float = 2.0
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("format", ("voc", "coco")),
+            ("on_bad_record", splits.ON_BAD_RECORD),
+            ("selective_search_mode", proposals.MODES),
+        ):
+            if getattr(self, name) not in allowed:
+                have = getattr(self, name)
+                raise InputError(f"--{name}={have}: expected one of {', '.join(allowed)}")
+        for name, least in (("num_workers", 1), ("shard_size", 1), ("min_proposal_size", 0)):
+            if not getattr(self, name) >= least:
+                raise InputError(f"--{name}={getattr(self, name)}: expected at least {least}")
+        if not self.splits or len(set(self.splits)) < len(self.splits):
+            raise InputError(f"--split={','.join(self.splits)}: expected each split once")
+        for split in self.splits:
+            if not re.fullmatch(r"[\w.-]+", split):
+                raise InputError(f"--split: {split!r} is no name of a split; expected 'train', say")
+        for name in ("annotations", "images"):
+            value = getattr(self, name)
+            if value is not None and self.format == "voc":
+                raise InputError(f"--{name}: is for --format=coco; VOC folders have a fixed layout")
+            if value is not None and len(self.splits) > 1 and "{split}" not in value:
+                raise InputError(f"--{name}={value}: expected {{split}} in it, with several splits")
+            if value is None and self.root is None:
+                raise InputError("--root: expected the folder that holds the data")
+        if self.classes is not None and (
+            not all(self.classes) or len(set(self.classes)) < len(self.classes)
+        ):
+            raise InputError(f"--classes={','.join(self.classes)}: expected each name once")

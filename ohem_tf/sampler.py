@@ -1,0 +1,89 @@
+"""What every sampler of RoIs is: the joint between the training step and the methods compared.
+
+OHEM (hard_mining.py) and the heuristic baseline (sampling.py) are samplers; a method of your own
+is a subclass of `Sampler`, given to `models.fast_rcnn.FastRCNN`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple, Self
+
+import tensorflow as tf
+
+from ohem_tf.losses import RoILosses
+
+
+class RoIs(NamedTuple):
+    """R RoIs of one image, in training its ground truth boxes and then its proposals.
+
+    Attributes:
+      boxes: [R, 4] float32 pixels of the original image.
+      labels: [R] int32 class, 0 for background.
+      max_iou: [R] float32 highest IoU with a ground truth box.
+      targets: [R, 4] float32 normalised regression targets.
+    """
+
+    boxes: tf.Tensor
+    labels: tf.Tensor
+    max_iou: tf.Tensor
+    targets: tf.Tensor
+
+    def take(self, indices: tf.Tensor) -> RoIs:
+        """The RoIs at `indices` [K] int32."""
+        return RoIs(*(tf.gather(x, indices) for x in self))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """Chooses the RoIs of an image that train the network.
+
+    Attributes:
+      rois_per_image: B/N, how many to choose at most.
+      needs_losses: whether `select` is given the losses of all RoIs: the read-only pass of the
+        paper (section 4.1), forward only, is run for it.
+      dropout: whether dropout is active in that pass, with a mask of its own.
+      chunk: RoIs per forward step of that pass, to bound its memory; 0 takes all at once.
+    """
+
+    rois_per_image: int = 64
+
+    needs_losses = False
+    dropout = True
+    chunk = 0
+
+    def select(self, rois: RoIs, losses: RoILosses | None, seed: tf.Tensor) -> tf.Tensor | None:
+        """Which RoIs go through the regular pass, forward and backward.
+
+        Args:
+          rois: all R RoIs of the image.
+          losses: of each of them in the read-only pass; None unless `needs_losses`.
+          seed: [2] int32, of this image at this step, for random choices.
+
+        Returns:
+          [K] int32 indices into `rois`; None: all RoIs.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no select()")
+
+    def count(self, rois: RoIs, losses: RoILosses) -> tuple[RoIs, RoILosses]:
+        """Which RoIs of the regular pass make up the loss of the image, and with which losses.
+
+        The loss is the mean of what this returns; unless overridden, of all that were selected.
+
+        Args:
+          rois: the K selected RoIs.
+          losses: theirs in the regular pass; gradients flow through them.
+
+        Returns:
+          K' RoIs and their losses.
+        """
+        return rois, losses
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, for Keras."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict) -> Self:
+        """The inverse of `get_config`."""
+        return cls(**config)
