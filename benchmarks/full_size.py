@@ -2,7 +2,7 @@
 
     python -m benchmarks.full_size --voc=records/voc07 --coco=records/coco --workdir=runs/full_size
 
-Each config of the paper's rows with a training step of its own trains for --steps steps at its own
+Each row of configs/paper.py with a training step of its own trains for --steps steps at its own
 sizes (600 px, fc layers of 4096), one process after the other, as a user runs it. The backbone's
 weights are `hed`, the fc layers start at random, so the losses mean nothing. Then models are tested
 on --images images: with one scale; with multi-scale testing, iterative regression and voting; on
@@ -39,13 +39,17 @@ TRAINED = (
     "voc07_frcn_n1",
     "voc07_frcn",
     "voc07_all_n2",
-    "voc07",
+    "voc07_ohem",
     "voc07_release",
     "voc07_ohem_masked",
     "voc07_ohem_m",
     "coco_ohem",
 )
-TESTED = (("voc07", "voc07"), ("voc07_ohem_m_b", "voc07"), ("coco_ohem", "coco_ohem"))
+TESTED = (
+    ("voc07_ohem", "voc07_ohem"),
+    ("voc07_ohem_m_b", "voc07_ohem"),
+    ("coco_ohem", "coco_ohem"),
+)
 
 
 def first_records(source: str, splits: Sequence[str], counts: Sequence[int], target: str) -> None:
@@ -116,7 +120,7 @@ def main(argv: Sequence[str]) -> None:
         kind = config.split("_")[0]
         train_split, eval_split = splits[kind]
         return [
-            *(sys.executable, "-m", f"ohem_tf.{binary}", f"--config=configs/{config}.py"),
+            *(sys.executable, "-m", f"ohem_tf.{binary}", f"--config=configs/paper.py:{config}"),
             *(f"--workdir={workdir}", f"--config.data.dir={data[kind]}"),
             *(f"--config.data.train_split={train_split}", f"--config.data.eval_split={eval_split}"),
             *("--config.backbone.weights=hed", "--config.backbone.feature_scale=0.1"),

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import matplotlib as mpl
 from absl import flags
+from tabulate import tabulate
 
 from benchmarks.pages import introduction
 from ohem_tf.errors import InputError, run
@@ -82,34 +83,34 @@ def plot(runs: dict[str, dict], path: str) -> None:
 def page(name: str, intro: str, runs: dict[str, dict]) -> str:
     """The Markdown page."""
     first = next(iter(runs.values()))["metrics"]
-    lines = [intro, ""]
-    lines += [f"![curves]({name}.png)", "", "| class | objects | " + " | ".join(runs) + " |"]
-    lines.append("|---|---|" + "---|" * len(runs))
-
-    def row(label: str, values: Sequence[object]) -> str:
-        return f"| {label} | " + " | ".join(map(str, values)) + " |"
 
     def number(value: float | None) -> str:
         return "no data" if value is None else f"{value:.3f}"
 
+    rows = []
     for label in first["AP"]:
         values = [number(run["metrics"]["AP"][label]) for run in runs.values()]
-        lines.append(row(label, [first["objects"][label], *values]))
+        rows.append([label, first["objects"][label], *values])
     values = [f"**{number(run['metrics']['mAP'])}**" for run in runs.values()]
-    lines.append(row("**mAP**", [sum(first["objects"].values()), *values]))
+    rows.append(["**mAP**", sum(first["objects"].values()), *values])
     for label in ("AP", "AP50", "AP75"):
         values = [number(run["metrics"]["coco"][label]) for run in runs.values()]
-        lines.append(row(f"COCO {label}", ["", *values]))
-    steps = [run["steps"] for run in runs.values()]
-    lines.append(row("steps", ["", *steps]))
+        rows.append([f"COCO {label}", "", *values])
+    rows.append(["steps", "", *(run["steps"] for run in runs.values())])
     note = ""
     if len(runs) == 1:  # of several, run at different times, speeds do not compare
         (only,) = runs.values()
-        lines.append(row("median s / step", ["", f"{only['median_seconds_per_step']:.2f}"]))
-        lines.append(row("minutes of training", ["", f"{only['training_minutes']:.0f}"]))
+        rows.append(["median s / step", "", f"{only['median_seconds_per_step']:.2f}"])
+        rows.append(["minutes of training", "", f"{only['training_minutes']:.0f}"])
         note = " Minutes of training: steps x median seconds a step, without evaluations."
     versions = next(iter(runs.values()))["versions"]
-    lines += [
+    headers = ["class", "objects", *runs]
+    lines = [
+        intro,
+        "",
+        f"![curves]({name}.png)",
+        "",
+        tabulate(rows, headers, tablefmt="github", disable_numparse=True),
         "",
         f"{first['images']} images; VOC AP, method `{first['method']}`, IoU >= "
         f"{first['iou_threshold']:g}.{note}",

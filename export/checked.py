@@ -19,7 +19,7 @@ _JPEG = b"\xff\xd8\xff"
 
 
 def same_batch(
-    inputs: tf.Tensor, field: str, rank: int, proposals: tf.Tensor
+    inputs: tf.Tensor, field: str, rank: int, proposals: tf.Tensor | None
 ) -> contextlib.AbstractContextManager:
     """A context whose operations run only if the shapes of a batch fit each other.
 
@@ -29,16 +29,19 @@ def same_batch(
       inputs: [B] string or [B, H, W, 3] uint8.
       field: its name in the signature.
       rank: 1 or 4.
-      proposals: [B, R, 4] float32.
+      proposals: [B, R, 4] float32; None if the model takes none.
     """
-    shape, boxes_shape = tf.shape(inputs), tf.shape(proposals)
+    shape = tf.shape(inputs)
     wanted = "[B] strings" if rank == 1 else "[B, H, W, 3]"
-    return tf.control_dependencies(
-        [
-            tf.debugging.Assert(
-                tf.logical_and(tf.size(shape) == rank, rank == 1 or shape[-1] == 3),
-                [f"{field}: expected {wanted}, got the shape", shape],
-            ),
+    checks = [
+        tf.debugging.Assert(
+            tf.logical_and(tf.size(shape) == rank, rank == 1 or shape[-1] == 3),
+            [f"{field}: expected {wanted}, got the shape", shape],
+        )
+    ]
+    if proposals is not None:
+        boxes_shape = tf.shape(proposals)
+        checks += [
             tf.debugging.Assert(
                 tf.logical_and(tf.size(boxes_shape) == 3, boxes_shape[-1] == 4),
                 ["proposals: expected [B, R, 4], got the shape", boxes_shape],
@@ -48,7 +51,7 @@ def same_batch(
                 [f"proposals: of another number of images than {field}:", boxes_shape[0], shape[0]],
             ),
         ]
-    )
+    return tf.control_dependencies(checks)
 
 
 def decode(encoded: tf.Tensor, row: tf.Tensor, max_pixels: int) -> tf.Tensor:

@@ -30,7 +30,7 @@ from ohem_tf.inference.detection import Detections
 
 def bench(
     detector: RemoteDetector,
-    requests: Sequence[tuple[bytes, np.ndarray]],
+    requests: Sequence[tuple[bytes, np.ndarray | None]],
     count: int,
     concurrency: int,
 ) -> dict[str, float]:
@@ -38,7 +38,7 @@ def bench(
 
     Args:
       detector: that answers.
-      requests: an image file and its proposals each; sent in turn.
+      requests: an image file and its proposals (None if the model needs none) each; sent in turn.
       count: of requests.
       concurrency: how many at a time.
 
@@ -47,9 +47,10 @@ def bench(
       "requests" and "concurrency".
     """
 
-    def timed(request: tuple[bytes, np.ndarray]) -> float:
+    def timed(request: tuple[bytes, np.ndarray | None]) -> float:
+        encoded, boxes = request
         before = time.perf_counter()
-        detector.detect([request[0]], [request[1]])
+        detector.detect([encoded], None if boxes is None else [boxes])
         return time.perf_counter() - before
 
     timed(requests[0])  # asks for the metadata too
@@ -94,17 +95,24 @@ def main(argv: Sequence[str]) -> None:
         if given[name].present:
             with_or_without = "with" if given.bench else "without"
             raise InputError(f"--{name}: has no effect {with_or_without} --bench; leave it out")
-    proposals.require_selective_search()
     paths = album.find(given.images, given.max_images)
     if given.output:
         album.names(paths)
     detector = RemoteDetector(given.server, given.model, given.deadline)
     max_pixels = detector.max_pixels
+    if detector.needs_proposals:
+        proposals.require_selective_search()
     for path in tqdm(paths, desc="checking", unit="image", leave=False):
         check_image(path, album.read(path)[0], max_pixels)
+
+    def search(path: str) -> np.ndarray | None:
+        if not detector.needs_proposals:
+            return None
+        return proposals.read_and_search(path, given.selective_search_mode, 2.0)[2]
+
     if given.bench:
-        searched = tqdm(paths, desc="searching proposals", unit="image")
-        requests = [(album.read(path)[0], _search(path)) for path in searched]
+        reading = tqdm(paths, desc="reading", unit="image")
+        requests = [(album.read(path)[0], search(path)) for path in reading]
         print(json.dumps(bench(detector, requests, given.requests, given.concurrency)))
         return
     drawings = None
@@ -112,17 +120,14 @@ def main(argv: Sequence[str]) -> None:
         drawings = album.Album(given.output, paths, detector.classes, given.min_score)
     for path in tqdm(paths, desc="detecting", unit="image", disable=drawings is None):
         encoded, image = album.read(path)
-        (detections,) = detector.detect([encoded], [_search(path)])
+        boxes = search(path)
+        (detections,) = detector.detect([encoded], None if boxes is None else [boxes])
         if drawings is None:
             _print(path, detections, detector.classes, given.min_score)
         else:
             drawings.add(path, image, detections)
     if drawings is not None:
         print(drawings.finish())
-
-
-def _search(path: str) -> np.ndarray:
-    return proposals.read_and_search(path, flags.FLAGS.selective_search_mode, 2.0)[2]
 
 
 def _print(path: str, found: Detections, classes: Sequence[str], min_score: float) -> None:

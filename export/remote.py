@@ -47,6 +47,11 @@ class RemoteDetector:
         """The largest height times width that the model takes."""
         return int(self.metadata("max_pixels"))
 
+    @functools.cached_property
+    def needs_proposals(self) -> bool:
+        """Whether the model takes proposals with an image."""
+        return bool(self.metadata("needs_proposals"))
+
     def metadata(self, key: str) -> Any:
         """What the model says of itself under a key of assets/metadata.json."""
         key_bytes = np.array([key.encode()], object)
@@ -54,12 +59,15 @@ class RemoteDetector:
         (value,) = outputs.values()
         return json.loads(value[0])
 
-    def detect(self, images: Sequence[bytes], proposals: Sequence[np.ndarray]) -> list[Detections]:
+    def detect(
+        self, images: Sequence[bytes], proposals: Sequence[np.ndarray] | None = None
+    ) -> list[Detections]:
         """Detects in B images with one request.
 
         Args:
           images: B JPEG or PNG files, each of any size.
-          proposals: B times [R, 4] float32 [ymin, xmin, ymax, xmax] in pixels; R may differ.
+          proposals: B times [R, 4] float32 [ymin, xmin, ymax, xmax] in pixels; R may differ. A
+            model that needs none takes its own instead.
 
         Returns:
           B times `Detections` of numpy arrays, in pixels.
@@ -68,13 +76,15 @@ class RemoteDetector:
           InputError: an image or boxes that the model would refuse; no answer in time.
         """
         sizes = [check_image(f"image {i}", x, self.max_pixels) for i, x in enumerate(images)]
-        boxes = [check_proposals(f"proposals {i}", x) for i, x in enumerate(proposals)]
-        if len(images) != len(boxes):
-            raise InputError(f"{len(images)} images and {len(boxes)} lists of proposals")
-        # One row of zeros at least: json has no list of no boxes that still has 4 columns.
-        rows = max([1, *map(len, boxes)])
-        padded = [np.pad(x, ((0, rows - len(x)), (0, 0))) for x in boxes]
-        inputs = {"image_bytes": np.array(images, object), "proposals": np.stack(padded)}
+        inputs = {"image_bytes": np.array(images, object)}
+        if self.needs_proposals:
+            boxes = [check_proposals(f"proposals {i}", x) for i, x in enumerate(proposals or ())]
+            if len(images) != len(boxes):
+                raise InputError(f"{len(images)} images and {len(boxes)} lists of proposals")
+            # One row of zeros at least: json has no list of no boxes that still has 4 columns.
+            rows = max([1, *map(len, boxes)])
+            padded = [np.pad(x, ((0, rows - len(x)), (0, 0))) for x in boxes]
+            inputs["proposals"] = np.stack(padded)
         outputs = transport.call(self._transport, "serving_default", inputs, self._deadline)
         return from_outputs(outputs, sizes)
 

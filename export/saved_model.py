@@ -73,6 +73,7 @@ def export(
         model = experiment.load_model(config, workdir, path)
         compress.compress(model.roi_head, ranks)
         about = _about(config, workdir, path, ranks, max_pixels)
+        about["needs_proposals"] = model.needs_proposals
         if records is not None:
             config.dtype = trained
             reference = experiment.load_model(config, workdir, path)
@@ -157,7 +158,9 @@ def _write(folder: str, config: ConfigDict, model: FastRCNN, about: Mapping[str,
     tf.saved_model.save(served, folder, signatures=served.by_name())
     for path in (classes, whole):  # copied to assets/
         os.remove(path)
-    inputs = warmup.requests(max(settings.shortest_sides), settings.longest_side)
+    inputs = warmup.requests(
+        max(settings.shortest_sides), settings.longest_side, model.needs_proposals
+    )
     warmup.write(folder, inputs, MODEL_NAME)
     answer = tf.saved_model.load(folder).signatures["serving_default"]
     for tensors in inputs:

@@ -55,9 +55,12 @@ class ServedDetector(tf.Module):
         self._settings, self._max_pixels = settings, max_pixels
         self._metadata = {key: json.dumps(value) for key, value in metadata.items()}
         self._detect = tf.function(
-            lambda image, proposals: detect(model, image, proposals, settings),
-            input_signature=[_IMAGE, _BOXES],
+            lambda image, proposals=None: detect(model, image, proposals, settings),
+            input_signature=[_IMAGE, _BOXES] if model.needs_proposals else [_IMAGE],
         )
+        given = [_PROPOSALS] if model.needs_proposals else []
+        self.serving_default = tf.function(self._serve_bytes, input_signature=[_BYTES, *given])
+        self.from_tensors = tf.function(self._serve_tensors, input_signature=[_IMAGES, *given])
         # The graph's own list: walking the attributes of a Keras model may miss some.
         self.weights = self.by_name()["serving_default"].variables
 
@@ -70,24 +73,27 @@ class ServedDetector(tf.Module):
             for name, function in zip(names, functions, strict=True)
         }
 
-    @tf.function(input_signature=[_BYTES, _PROPOSALS])
-    def serving_default(self, image_bytes: tf.Tensor, proposals: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _serve_bytes(
+        self, image_bytes: tf.Tensor, proposals: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
         """Detects in encoded pictures, each of any size.
 
         Args:
           image_bytes: [B] string, JPEG or PNG files. An EXIF orientation is ignored.
           proposals: [B, R, 4] float32 [ymin, xmin, ymax, xmax] in pixels of the picture as sent;
-            rows of zeros fill up where a picture has fewer than R. R may be 0.
+            rows of zeros fill up where a picture has fewer than R. R may be 0. A model that needs
+            no proposals has no such input.
         """
 
         def decode(encoded: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
             return checked.decode(encoded, row, self._max_pixels)
 
         with checked.same_batch(image_bytes, "image_bytes", 1, proposals):
-            return self._detect_each(decode, tf.identity(image_bytes), tf.identity(proposals))
+            return self._detect_each(decode, tf.identity(image_bytes), proposals)
 
-    @tf.function(input_signature=[_IMAGES, _PROPOSALS])
-    def from_tensors(self, images: tf.Tensor, proposals: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _serve_tensors(
+        self, images: tf.Tensor, proposals: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
         """Detects in pictures of one size that are decoded already.
 
         Args:
@@ -101,7 +107,7 @@ class ServedDetector(tf.Module):
                 return tf.identity(image)
 
         with checked.same_batch(images, "images", 4, proposals):
-            return self._detect_each(check, tf.identity(images), tf.identity(proposals))
+            return self._detect_each(check, tf.identity(images), proposals)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def metadata(self, key: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -128,15 +134,17 @@ class ServedDetector(tf.Module):
         self,
         image_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
         inputs: tf.Tensor,
-        proposals: tf.Tensor,
+        proposals: tf.Tensor | None,
     ) -> dict[str, tf.Tensor]:
         size = self._settings.max_detections
 
-        def one(row: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-            index, given, boxes = row
+        def one(row: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+            index, given, *boxes = row
             image = image_of(given, index)
             height, width = tf.unstack(tf.shape(image)[:2])
-            found = self._detect(image, checked.proposals_of(boxes, height, width, index))
+            found = self._detect(
+                image, *(checked.proposals_of(x, height, width, index) for x in boxes)
+            )
             count = tf.shape(found.scores)[0]
             scale = tf.cast(tf.stack([height, width, height, width]), tf.float32)
 
@@ -152,7 +160,8 @@ class ServedDetector(tf.Module):
                 "num_detections": tf.cast(count, tf.float32),
             }
 
-        rows = (tf.range(tf.shape(inputs)[0]), inputs, proposals)
+        given = () if proposals is None else (tf.identity(proposals),)
+        rows = (tf.range(tf.shape(inputs)[0]), inputs, *given)
         specs = {
             "detection_boxes": tf.TensorSpec([size, 4]),
             "detection_scores": tf.TensorSpec([size]),

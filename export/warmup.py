@@ -19,11 +19,14 @@ _FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")  # the server
 _PROPOSALS = 300
 
 
-def requests(shortest_side: int, longest_side: int) -> list[dict[str, np.ndarray]]:
+def requests(
+    shortest_side: int, longest_side: int, needs_proposals: bool
+) -> list[dict[str, np.ndarray]]:
     """A landscape and a portrait of noise with random proposals, as inputs of `serving_default`.
 
     Args:
       shortest_side, longest_side: of the resized image, pixels.
+      needs_proposals: whether the model takes proposals.
     """
     rng = np.random.default_rng(0)
     long = min(longest_side, shortest_side * 4 // 3)
@@ -33,12 +36,10 @@ def requests(shortest_side: int, longest_side: int) -> list[dict[str, np.ndarray
         corners = np.sort(rng.uniform(0, 1, (_PROPOSALS, 2, 2)), axis=1) * size
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "JPEG")
-        made.append(
-            {
-                "image_bytes": np.array([buffer.getvalue()], object),
-                "proposals": corners.reshape(1, -1, 4).astype(np.float32),
-            }
-        )
+        request = {"image_bytes": np.array([buffer.getvalue()], object)}
+        if needs_proposals:
+            request["proposals"] = corners.reshape(1, -1, 4).astype(np.float32)
+        made.append(request)
     return made
 
 

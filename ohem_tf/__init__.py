@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ohem_tf.data.pipeline import TrainingStream
     from ohem_tf.data.records import RecordReader
     from ohem_tf.hard_mining import HardMining, select_hard_rois
-    from ohem_tf.inference.detection import Detections, detect
+    from ohem_tf.inference.detection import Detections
+    from ohem_tf.inference.predict import Predictor
     from ohem_tf.models.backbones import Backbone
     from ohem_tf.models.fast_rcnn import FastRCNN
     from ohem_tf.models.heads import RoIHead
@@ -33,13 +34,13 @@ __all__ = [
     "FastRCNN",
     "HardMining",
     "HeuristicSampling",
+    "Predictor",
     "RecordReader",
     "RoIHead",
     "RoIs",
     "Sampler",
     "StepDecay",
     "TrainingStream",
-    "detect",
     "select_hard_rois",
 ]
 
@@ -51,13 +52,13 @@ _MODULES = {
     "FastRCNN": "models.fast_rcnn",
     "HardMining": "hard_mining",
     "HeuristicSampling": "sampling",
+    "Predictor": "inference.predict",
     "RecordReader": "data.records",
     "RoIHead": "models.heads",
     "RoIs": "sampler",
     "Sampler": "sampler",
     "StepDecay": "training.optimizer",
     "TrainingStream": "data.pipeline",
-    "detect": "inference.detection",
     "select_hard_rois": "hard_mining",
 }
 

@@ -11,9 +11,8 @@ xmin, ymax, xmax] in pixels, half-open}.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
@@ -23,12 +22,11 @@ from ohem_tf.data import proposals
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder
 from ohem_tf.inference import album
-from ohem_tf.inference.detection import Detections
 from ohem_tf.inference.exported import ExportedPredictor
 from ohem_tf.inference.predict import Predictor
 from ohem_tf.workdir import load_saved
 
-_Detector = Callable[[np.ndarray, np.ndarray], Detections]
+_Detector = Predictor | ExportedPredictor
 
 
 def define_flags() -> None:
@@ -48,17 +46,20 @@ def main(argv: Sequence[str]) -> None:
     """Entry point of the binary."""
     given = flags.FLAGS
     _check_flags()
-    proposals.require_selective_search()
     make_folder(given.output, "output")
     paths = album.find(given.images, given.max_images)
     album.names(paths)
     for path in tqdm(paths, desc="checking", unit="image", leave=False):
         album.read(path)  # all of them before the first long search
     detector, classes = _trained() if given.saved_model is None else _exported()
+    if detector.needs_proposals:
+        proposals.require_selective_search()
     drawings = album.Album(given.output, paths, classes, given.min_score)
     for path in tqdm(paths, desc="detecting", unit="image"):
         _, image = album.read(path)
-        _, _, boxes = proposals.read_and_search(path, given.selective_search_mode, 2.0)
+        boxes = None
+        if detector.needs_proposals:
+            _, _, boxes = proposals.read_and_search(path, given.selective_search_mode, 2.0)
         try:
             found = detector(image, boxes)
         except InputError as error:

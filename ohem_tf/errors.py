@@ -51,11 +51,21 @@ def _parse_flags(argv: list[str]) -> list[str]:
             _ = flags.FLAGS["config"].value.keys  # raises here if the file did not load
         return remaining
     except flags.Error as error:
-        sys.exit(_report(error))
+        sys.exit(_report(_cause(error)))
     except _CONFIG_ERRORS as error:
         # ml_collections raises these for a config field that does not exist (its message suggests
         # the nearest one) and for a config file that cannot be loaded.
         sys.exit(_report(f"--config: {_plain(error)}"))
+
+
+def _cause(error: Exception) -> BaseException:
+    """The `InputError` that get_config() raised, if one did: it comes wrapped, with a traceback."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, InputError):
+            error = inner
+        inner = inner.__context__
+    return error
 
 
 def _plain(error: Exception) -> str:
@@ -66,7 +76,7 @@ def _plain(error: Exception) -> str:
         return f'{nearest[2]} is no field there. Did you mean "{nearest[1]}"?'
     if isinstance(error, (AttributeError, KeyError)) and re.fullmatch(r"['\"]*\w+['\"]*", message):
         name = message.strip("'\"")
-        return f"{name} is no field there; ohem_tf/config.py has them all"
+        return f"{name} is no field there; ohem_tf/settings.py has them all"
     return message
 
 

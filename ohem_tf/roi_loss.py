@@ -31,6 +31,7 @@ import tensorflow as tf
 from absl import flags
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict, config_flags
+from tabulate import tabulate
 from tqdm import tqdm
 
 from ohem_tf import experiment
@@ -160,16 +161,16 @@ def plot(results: Mapping[str, Sequence[Mapping]], path: str) -> None:
 
 def table(results: Mapping[str, Sequence[Mapping]]) -> str:
     """What `measure` found as lines of text for a terminal."""
-    width = max(len("run"), *map(len, results))
-    header = f"{'run':<{width}}  {'step':>8}  {'loss':>8}  {'cls':>8}  {'box':>8}"
-    lines = [header, "-" * len(header)]
-    for workdir, points in results.items():
-        for p in points:
-            values = "  ".join(f"{p[name]:8.4f}" for name in ("loss", "cls", "box"))
-            lines.append(f"{workdir:<{width}}  {p['step']:8d}  {values}")
+    means = ("loss", "cls", "box")
+    rows = [
+        (workdir, p["step"], *(f"{p[name]:.4f}" for name in means))
+        for workdir, points in results.items()
+        for p in points
+    ]
+    align = ("left", *["right"] * 4)
+    text = tabulate(rows, ("run", "step", *means), colalign=align, disable_numparse=True)
     point = next(iter(results.values()))[0]
-    lines.append(f"means over the {point['rois']} RoIs of {point['images']} images")
-    return "\n".join(lines)
+    return f"{text}\nmeans over the {point['rois']} RoIs of {point['images']} images"
 
 
 def _common_settings(configs: Mapping[str, ConfigDict], split: str | None) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
-import runpy
 import sys
 import types
 import warnings
 from unittest import mock
 
-from absl import flags
+from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 
@@ -28,20 +28,23 @@ def run(module: str, *arguments) -> types.SimpleNamespace:
     Importing TensorFlow and tracing what was traced before would cost a process of its own more
     than most tests take.
     """
-    argv = [module, *map(str, arguments)]
-    out, err, known = io.StringIO(), io.StringIO(), set(flags.FLAGS)
+    app.define_help_flags()  # once per process, by the first app.run otherwise
+    out, err, before = io.StringIO(), io.StringIO(), set(flags.FLAGS)
     try:
         with (
-            mock.patch.object(sys, "argv", argv),
+            mock.patch.object(sys, "argv", [module, *map(str, arguments)]),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
-            warnings.catch_warnings(action="ignore", category=RuntimeWarning),  # imported before
+            warnings.catch_warnings(),
         ):
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
+            # How ml_collections loads a config file.
+            warnings.filterwarnings("ignore", r"the load_module\(\) method is deprecated")
+            importlib.import_module(module).cli()
     except SystemExit as end:
         code = end.code or 0
         return types.SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
     finally:
-        for name in set(flags.FLAGS) - known:
+        for name in set(flags.FLAGS) - before:
             delattr(flags.FLAGS, name)
+        flags.FLAGS.unparse_flags()
     raise AssertionError(f"{module} returned without an exit status")

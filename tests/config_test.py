@@ -1,215 +1,181 @@
-"""Configs: the paper's numbers, refusals that name the field, and every file in configs/."""
+"""Configs: the paper's recipe, refusals that name the field, and the command lines they end."""
 
-import ast
+import importlib.util
+import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
+import command_line
 import pytest
-from command_line import load_config
-from ml_collections import ConfigDict
+import tiny
+from absl import flags
+from ml_collections import ConfigDict, config_flags
 
-from ohem_tf import experiment
+from configs.paper import ROWS
+from configs.paper import get_config as paper_row
+from export import saved_model
+from ohem_tf import convert_caffe, detect, evaluate, roi_loss, train
 from ohem_tf.config import paper, validate
 from ohem_tf.errors import InputError
-from ohem_tf.hard_mining import HardMining
-from ohem_tf.sampling import HeuristicSampling
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-CONFIGS = sorted((ROOT / "configs").glob("*.py"))
-
-# Fast R-CNN and OHEM on VOC07 with VGG16, as published and as released.
-PAPER = {
-    "data.shortest_sides": (600,),
-    "data.longest_side": 1000,
-    "data.flip": "double",
-    "data.max_proposals": 2000,
-    "data.crowd_ioa": 0.7,
-    "backbone.name": "vgg16",
-    "backbone.weights": "imagenet",
-    "backbone.frozen_until": "block2_pool",
-    "backbone.feature_scale": 1.0,
-    "head.pool_size": 7,
-    "head.hidden": (4096, 4096),
-    "head.dropout": 0.5,
-    "head.target_normalisation": "empirical",
-    "sampler": "ohem",
-    "fg_iou": 0.5,
-    "ohem.iou_threshold": 0.7,
-    "ohem.per_label": False,
-    "ohem.dropout": True,
-    "heuristic.fg_fraction": 0.25,
-    "heuristic.bg_lo": 0.1,
-    "heuristic.bg_hi": 0.5,
-    "train.steps": 80000,
-    "train.images_per_step": 2,
-    "train.rois_per_step": 128,
-    "train.learning_rate": 0.001,
-    "train.decay_steps": (30000, 60000),
-    "train.gamma": 0.1,
-    "train.warmup_steps": 0,
-    "train.momentum": 0.9,
-    "train.weight_decay": 0.0005,
-    "detection.shortest_sides": (600,),
-    "detection.longest_side": 1000,
-    "detection.score_threshold": 0.05,
-    "detection.nms": "hard",
-    "detection.nms_iou": 0.3,
-    "detection.rounds": 1,
-    "detection.rescore_nms_iou": 0.95,
-    "detection.rescore_max": 200,
-    "detection.flip": False,
-    "detection.voting": False,
-    "detection.voting_iou": 0.5,
-    "detection.max_detections": 100,
-    "evaluation.method": "voc07",
-    "evaluation.iou_threshold": 0.5,
-}
+FILES = sorted(path for path in (ROOT / "configs").glob("*.py") if path.stem != "paper")
 
 
-def small(**changes):
-    """The paper's config with a head and weights that cost nothing."""
-    config = paper()
-    config.backbone.weights = "none"
-    config.head.hidden = (8,)
-    config.update_from_flattened_dict(changes)
-    return config
+def flat(config):
+    """{"train.steps": 80000, ...}."""
+    found = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            found |= {f"{name}.{inner}": v for inner, v in flat(value).items()}
+        else:
+            found[name] = value
+    return found
 
 
-@pytest.mark.parametrize("field", PAPER)
-def test_paper_holds_the_published_number(field):
-    value = paper()
-    for part in field.split("."):
-        value = value[part]
-    assert value == PAPER[field]
-
-
-def test_paper_validates_and_each_call_is_a_fresh_copy():
+def test_the_recipe_is_the_papers_and_each_call_is_a_fresh_copy():
     config = paper()
     validate(config)
+    published = {  # paper, sections 3.1, 4 and 5.1; Fast R-CNN, section 2.3
+        "data.shortest_sides": (600,),
+        "data.longest_side": 1000,
+        "data.flip": "double",
+        "head.pool_size": 7,
+        "head.hidden": (4096, 4096),
+        "head.dropout": 0.5,
+        "fg_iou": 0.5,
+        "ohem.iou_threshold": 0.7,
+        "heuristic.fg_fraction": 0.25,
+        "heuristic.bg_lo": 0.1,
+        "train.images_per_step": 2,
+        "train.rois_per_step": 128,
+        "train.learning_rate": 0.001,
+        "train.gamma": 0.1,
+        "train.momentum": 0.9,
+        "train.weight_decay": 0.0005,
+        "detection.nms_iou": 0.3,
+    }
+    assert {name: flat(config)[name] for name in published} == published
     config.train.steps = 1
     assert paper().train.steps == 80000
 
 
-@pytest.mark.parametrize(
-    ("changes", "sampler"),
-    [
-        ({}, HardMining(64, 0.7, per_label=False, dropout=True, chunk=0)),
-        ({"train.images_per_step": 1}, HardMining(128)),  # B/N
-        ({"sampler": "heuristic"}, HeuristicSampling(64, 0.25, 0.5, 0.1, 0.5)),
-    ],
-)
-def test_the_model_gets_the_sampler_of_the_config(changes, sampler):
-    assert experiment.build_model(small(**changes), 20).sampler == sampler
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_config_file_loads_and_validates(path):
+    spec = importlib.util.spec_from_file_location(f"configs_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config()
+    validate(config)
+    assert config.is_locked
+    assert flat(config).keys() == flat(paper()).keys()
+    assert config.data.dir == ""  # no config knows a path
+    assert all(step < config.train.steps for step in config.train.decay_steps)
 
 
-BAD = [
-    ("sampler", "random"),
-    ("seed", -1),
-    ("fg_iou", 1.5),
-    ("fg_iou", -0.1),
-    ("data.flip", "both"),
-    ("data.longest_side", 0),
-    ("data.max_proposals", 0),
-    ("data.crowd_ioa", 1.5),
-    ("data.crowd_ioa", -0.1),
-    ("data.crowd_ioa", float("nan")),
-    ("data.shortest_sides", ()),
-    ("data.shortest_sides", (600, 0)),
-    ("data.shortest_sides", (600.5,)),
-    ("data.shortest_sides", (600, 1200)),  # above the cap
-    ("head.pool_size", 0),
-    ("head.hidden", ()),
-    ("head.hidden", (4096, -1)),
-    ("head.dropout", 1.0),
-    ("head.dropout", -0.5),
-    ("head.target_normalisation", "none"),
-    ("ohem.iou_threshold", 70.0),
-    ("ohem.chunk", -1),
-    ("heuristic.fg_fraction", 25.0),
-    ("heuristic.bg_lo", 0.6),  # above bg_hi
-    ("heuristic.bg_hi", 1.1),
-    ("train.steps", 0),
-    ("train.images_per_step", 0),
-    ("train.rois_per_step", 127),  # no multiple of N
-    ("train.rois_per_step", 0),
-    ("train.learning_rate", 0.0),
-    ("train.learning_rate", float("nan")),
-    ("train.decay_steps", (60000, 30000)),
-    ("train.warmup_steps", -1),
-    ("train.momentum", 1.0),
-    ("train.weight_decay", -0.1),
-    ("train.log_every", 0),
-    ("train.checkpoint_every", 0),
-    ("train.keep_checkpoints", 0),
-    ("train.eval_every", -1),
-    ("train.snapshot_every", -1),
-    ("detection.shortest_sides", ()),
-    ("detection.shortest_sides", (600, 0)),
-    ("detection.shortest_sides", (600.5,)),
-    ("detection.shortest_sides", (600, 1200)),  # above the cap
-    ("detection.longest_side", 0),
-    ("detection.scale_choice", "worst"),
-    ("detection.rounds", 0),
-    ("detection.rescore_threshold", -0.1),
-    ("detection.rescore_nms_iou", 1.1),
-    ("detection.rescore_max", 0),
-    ("detection.nms", "soft"),
-    ("detection.soft_nms_sigma", 0.0),
-    ("detection.max_detections", 0),
-    ("detection.nms_iou", 3.0),
-    ("detection.score_threshold", -1.0),
-    ("detection.voting_iou", 2.0),
-    ("evaluation.method", "voc12"),
-    ("evaluation.iou_threshold", 50.0),
-    # These end in a traceback of TensorFlow, or quietly train something else, if let through.
-    ("seed", 2**32),
-    ("train.gamma", -0.1),
-    ("train.decay_steps", (30000.5,)),
-    ("train.decay_steps", ("30000",)),
-    ("train.decay_steps", (-1, 30000)),
-    ("backbone.feature_scale", 0.0),
-]
+BAD = {
+    "seed": (-1, 2**32),
+    "dtype": ("float16",),
+    "sampler": ("random",),
+    "fg_iou": (1.5, -0.1),
+    "data.flip": ("both",),
+    "data.shortest_sides": ((), (600, 0), (600.5,), (600, 1200)),  # the last is above the cap
+    "data.longest_side": (0,),
+    "data.max_proposals": (0,),
+    "data.crowd_ioa": (1.5, -0.1, float("nan")),
+    "backbone.feature_scale": (0.0,),
+    "head.pooling": ("mean",),
+    "head.pool_size": (0,),
+    "head.hidden": ((), (4096, -1)),
+    "head.dropout": (1.0, -0.5),
+    "head.target_normalisation": ("none",),
+    "ohem.iou_threshold": (70.0,),
+    "ohem.chunk": (-1,),
+    "heuristic.fg_fraction": (25.0,),
+    "heuristic.bg_lo": (0.6, -0.1),  # 0.6 is above bg_hi
+    "heuristic.bg_hi": (0.6, 1.1),  # 0.6 is above fg_iou
+    "train.steps": (0,),
+    "train.images_per_step": (0,),
+    "train.rois_per_step": (127, 0),  # no multiple of N
+    "train.learning_rate": (0.0, float("nan")),
+    "train.decay_steps": ((60000, 30000), (30000.5,), ("30000",), (-1, 30000)),
+    "train.gamma": (-0.1,),
+    "train.warmup_steps": (-1,),
+    "train.momentum": (1.0,),
+    "train.weight_decay": (-0.1,),
+    "train.log_every": (0,),
+    "train.checkpoint_every": (0,),
+    "train.keep_checkpoints": (0,),
+    "train.snapshot_every": (-1,),
+    "train.eval_every": (-1,),
+    "detection.shortest_sides": ((), (600, 0), (600.5,), (600, 1200)),
+    "detection.longest_side": (0,),
+    "detection.scale_choice": ("worst",),
+    "detection.score_threshold": (-1.0,),
+    "detection.rounds": (0,),
+    "detection.rescore_threshold": (-0.1,),
+    "detection.rescore_nms_iou": (1.1,),
+    "detection.rescore_max": (0,),
+    "detection.nms": ("soft",),
+    "detection.nms_iou": (3.0,),
+    "detection.soft_nms_sigma": (0.0,),
+    "detection.max_detections": (0,),
+    "detection.voting_iou": (2.0,),
+    "evaluation.method": ("voc12",),
+    "evaluation.iou_threshold": (50.0, 0.0),
+}
 
 
-@pytest.mark.parametrize(("field", "value"), BAD, ids=[f"{f}={v}" for f, v in BAD])
-def test_a_bad_setting_is_refused_by_name(field, value):
+def refusal(**changes):
+    """What `validate` says of the paper's config with these changes; "" if nothing."""
     config = paper()
-    config.update_from_flattened_dict({field: value})
-    with pytest.raises(InputError) as caught:
+    config.update_from_flattened_dict(changes)
+    try:
         validate(config)
-    message = str(caught.value)
-    assert f"config.{field}" in message
-    assert "must be" in message
-    assert "\n" not in message
+    except InputError as error:
+        return str(error)
+    return ""
 
 
-def test_a_roi_cannot_be_foreground_and_background_at_once():
-    config = paper()
-    config.fg_iou = 0.4  # the band of the background still ends at 0.5
-    config.sampler = "heuristic"
-    with pytest.raises(InputError, match=r"heuristic\.bg_hi"):
-        validate(config)
+def test_a_bad_setting_is_refused_by_name():
+    for field, values in BAD.items():
+        for value in values:
+            message = refusal(**{field: value})
+            assert re.fullmatch(rf"config\.{field} is .+; it must be .+", message), (field, value)
+
+
+def test_every_setting_with_a_limit_is_checked():
+    free = {"data.dir", "data.train_split", "data.eval_split"}  # known when the data are opened
+    free |= {f"backbone.{name}" for name in ("name", "weights", "preprocessing", "layer")}
+    free |= {"backbone.frozen_until"}  # refused by backbones.build
+    switches = {name for name, value in flat(paper()).items() if isinstance(value, bool)}
+    assert set(BAD) == flat(paper()).keys() - free - switches
 
 
 def test_edges_of_what_is_allowed():
-    config = paper()
-    config.update_from_flattened_dict(
-        {
-            "train.decay_steps": (),
-            "train.eval_every": 0,
-            "train.weight_decay": 0.0,
-            "train.momentum": 0.0,
-            "train.images_per_step": 1,
-            "train.rois_per_step": 1,
-            "head.dropout": 0.0,
-            "heuristic.bg_lo": 0.0,
-            "data.shortest_sides": (480, 576, 688, 864, 900),
-            "data.flip": "none",
-        }
-    )
-    validate(config)
+    edges = {
+        "seed": 2**31 - 1,
+        "train.decay_steps": (),
+        "train.eval_every": 0,
+        "train.weight_decay": 0.0,
+        "train.momentum": 0.0,
+        "train.images_per_step": 1,
+        "train.rois_per_step": 1,
+        "head.dropout": 0.0,
+        "heuristic.bg_lo": 0.5,
+        "data.shortest_sides": (480, 1000),
+        "data.flip": "none",
+        "evaluation.iou_threshold": 1.0,
+    }
+    assert refusal(**edges) == ""
+
+
+def test_a_roi_cannot_be_foreground_and_background_at_once():
+    # The band of the background still ends at 0.5.
+    assert "heuristic.bg_hi" in refusal(fg_iou=0.4, sampler="heuristic")
 
 
 def test_a_field_that_does_not_exist_cannot_be_set():
@@ -222,38 +188,114 @@ def test_a_field_that_does_not_exist_cannot_be_set():
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["--config=configs/quickstart.py", "--config.trian.steps=3"], 'Did you mean "train"'),
-        (["--config=configs/quickstart.py", "--config.nope=3"], "nope is no field there; ohem_tf"),
-        (["--config=configs/qiuckstart.py"], "configs/qiuckstart.py"),
-        (["--config=configs/quickstart.py", "--config.train.steps=0"], "config.train.steps"),
+        (["quickstart.py", "--config.trian.steps=3"], 'Did you mean "train"'),
+        (["quickstart.py", "--config.nope=3"], "nope is no field there; ohem_tf/settings.py has"),
+        (["qiuckstart.py"], "configs/qiuckstart.py"),
+        (["quickstart.py", "--config.train.steps=0"], "config.train.steps"),
+        (["paper.py"], f"needs a row; .*=configs/paper.py:ROW with one of {', '.join(ROWS)}$"),
+        (["paper.py:"], "configs/paper.py needs a row"),
+        (["paper.py:voc07_ohm"], "no row 'voc07_ohm'; .* with one of voc07_ohem, .*coco_frcn"),
     ],
-    ids=["field", "no such field", "file", "value"],
+    ids=["field", "no such field", "file", "value", "no row", "empty row", "no such row"],
 )
-def test_a_bad_command_line_ends_in_one_line(arguments, wanted, tmp_path):
-    command = [sys.executable, "-m", "ohem_tf.train", *arguments, f"--workdir={tmp_path}/run"]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+def test_a_bad_command_line_ends_in_one_line(arguments, wanted, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config, *others = arguments
+    workdir = tmp_path / "run"
+    done = command_line.run(
+        "ohem_tf.train", f"--config=configs/{config}", *others, f"--workdir={workdir}"
+    )
     assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    errors = [line for line in done.stderr.splitlines() if line.lower().startswith("error")]
-    assert len(errors) == 1, done.stderr
-    assert done.stderr.splitlines()[-1] == errors[0]
-    assert wanted in errors[0]
-    assert not (tmp_path / "run").exists()
+    errors = done.stderr.strip().splitlines()
+    assert len(errors) == 1, errors
+    assert errors[0].startswith("error: ")
+    assert "Traceback" not in errors[0]
+    assert re.search(wanted, errors[0]), errors[0]
+    assert not workdir.exists()
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_file_loads_and_validates(path):
-    config = load_config(path)
-    assert isinstance(config, ConfigDict)
-    assert config.is_locked
-    validate(config)
-    fields = dict(paper().items(preserve_field_references=True)).keys()
-    assert set(config.keys()) == set(fields)
-    assert ast.get_docstring(ast.parse(path.read_text()))
-    assert config.data.dir == ""  # no config knows a path
-    assert all(step < config.train.steps for step in config.train.decay_steps)
+@pytest.mark.parametrize(
+    "binary",
+    [train, evaluate, detect, roi_loss, convert_caffe, saved_model],
+    ids=lambda binary: binary.__name__,
+)
+def test_a_binary_takes_a_row_and_changes_to_it(binary, monkeypatch):
+    given = {}
+
+    def main(argv):
+        given["config"] = flags.FLAGS.config
+        given["overrides"] = config_flags.get_override_values(flags.FLAGS["config"])
+
+    monkeypatch.setattr(binary, "main", main)
+    monkeypatch.chdir(ROOT)
+    arguments = ("--config=configs/paper.py:voc07_vggm_ohem", "--config.train.steps=70000")
+    assert command_line.run(binary.__name__, *arguments).returncode == 0
+    expected = paper_row("voc07_vggm_ohem")
+    expected.train.steps = 70000
+    assert given["config"] == expected
+    assert given["overrides"] == {"train.steps": 70000}
 
 
-def test_there_are_configs():
-    assert "quickstart" in {path.stem for path in CONFIGS}
+TRAIN_TINY = """
+import sys
+sys.path.insert(0, "tests")
+import tiny
+from ohem_tf import train
+from ohem_tf.models import backbones
+backbones.build = lambda **_: (tiny.backbone(), {})
+train.cli()
+"""
+
+
+def test_a_row_is_trained_and_tested_as_another(dataset, tmp_path, monkeypatch):
+    """A command of voc07_ohem_masked (the only test that steps it as a graph), one of ..._m_b."""
+    workdir = tmp_path / "run"
+    shrunk = {
+        "data.dir": str(dataset),
+        "data.train_split": "train",
+        "data.eval_split": "val",
+        "data.shortest_sides": (48, 64),
+        "data.longest_side": 96,
+        "head.hidden": (16, 16),
+        "train.steps": 1,
+        "train.decay_steps": (),
+        "detection.shortest_sides": (48,),
+        "detection.longest_side": 96,
+    }
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", TRAIN_TINY, "--config=configs/paper.py:voc07_ohem_masked"),
+            *(f"--config.{name}={value}" for name, value in shrunk.items()),
+            f"--workdir={workdir}",
+        ],
+        cwd=ROOT,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    saved = json.loads((workdir / "config.json").read_text())
+    expected = paper_row("voc07_ohem_masked")
+    expected.update_from_flattened_dict(shrunk)
+    assert saved.keys() == {"config", "overrides", "classes", "versions"}
+    assert saved["config"] == json.loads(expected.to_json())
+    assert saved["overrides"] == json.loads(json.dumps(shrunk))
+    assert saved["classes"] == list(tiny.CLASSES)
+
+    tested = []
+    monkeypatch.setattr(evaluate, "evaluate", lambda *given: tested.append(given) or {})
+    monkeypatch.chdir(ROOT)
+    row = "--config=configs/paper.py:voc07_ohem_m_b"
+    assert command_line.run("ohem_tf.evaluate", row, f"--workdir={workdir}").returncode == 0
+    expected.detection.rounds, expected.detection.voting = 2, True  # scales: as on its command line
+    assert tested[0][0].to_json() == expected.to_json()
+
+
+def test_a_config_loads_without_tensorflow():
+    code = (
+        "import sys, ohem_tf.config, ohem_tf.paper.recipes; from configs import paper\n"
+        "for row in paper.ROWS: ohem_tf.config.validate(paper.get_config(row))\n"
+        "assert not {'tensorflow', 'keras'} & sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from tabulate import SEPARATING_LINE, tabulate
 
 from ohem_tf.errors import InputError
 from ohem_tf.evaluation import coco, inputs, voc
@@ -78,17 +79,19 @@ def table(result: Mapping) -> str:
 
     One row per class (AP in percent, number of objects), then mAP, then the COCO values.
     """
-    width = max([len("class"), len("mAP"), *map(len, result["AP"])])
-    rule = "-" * (width + 18)
-
-    def row(name: str, value: str, objects: object) -> str:
-        return f"{name:<{width}}  {value:>7}  {objects:>7}"
-
-    lines = [row("class", "AP %", "objects"), rule]
-    lines += [
-        row(name, _percent(value), result["objects"][name]) for name, value in result["AP"].items()
+    rows = [
+        (name, _percent(value), result["objects"][name]) for name, value in result["AP"].items()
     ]
-    lines += [rule, row("mAP", _percent(result["mAP"]), sum(result["objects"].values())), ""]
+    total = ("mAP", _percent(result["mAP"]), sum(result["objects"].values()))
+    lines = [
+        tabulate(
+            [*rows, SEPARATING_LINE, total],
+            ("class", "AP %", "objects"),
+            colalign=("left", "right", "right"),
+            disable_numparse=True,
+        ),
+        "",
+    ]
     with_data = sum(value is not None for value in result["AP"].values())
     threshold = f"IoU >= {result['iou_threshold']:g}"
     classes = f"mean over {with_data} of {len(result['AP'])} classes"

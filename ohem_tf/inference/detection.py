@@ -38,24 +38,28 @@ class Detections(NamedTuple):
 
 
 def detect(
-    model: FastRCNN, image: Array, proposals: Array, settings: DetectionSettings
+    model: FastRCNN, image: Array, proposals: Array | None, settings: DetectionSettings
 ) -> Detections:
     """Detects objects in one image.
 
     Args:
       model: the trained detector.
       image: [H, W, 3] RGB in 0..255, any dtype, original size.
-      proposals: [R, 4] float32 pixels of `image`; R may be 0.
+      proposals: [R, 4] float32 pixels of `image`; R may be 0. None: the model's own, at the
+        smallest scale.
       settings: see `DetectionSettings`.
 
     Returns:
       `Detections` in pixels of `image`.
+
+    Raises:
+      InputError: None, but the model needs proposals.
     """
     return select(collect(model, image, proposals, settings), settings)
 
 
 def collect(
-    model: FastRCNN, image: Array, proposals: Array, settings: DetectionSettings
+    model: FastRCNN, image: Array, proposals: Array | None, settings: DetectionSettings
 ) -> nms.Candidates:
     """Scored and regressed boxes of all rounds and scales: R_F of the paper (section 5.2).
 
@@ -75,6 +79,8 @@ def collect(
     views = multi_scale.make_views(
         model, image, settings.shortest_sides, settings.longest_side, settings.flip
     )
+    if proposals is None:
+        proposals = model.propose(views[0].features, views[0].size, views[0].scale)
     threshold = settings.score_threshold
     if settings.rounds > 1:
         threshold = min(threshold, settings.rescore_threshold)

@@ -17,6 +17,7 @@ class ExportedPredictor:
 
     Attributes:
       classes: names of the classes 1..K.
+      needs_proposals: whether the model takes proposals with an image.
     """
 
     def __init__(self, folder: str) -> None:
@@ -36,19 +37,26 @@ class ExportedPredictor:
             raise InputError(
                 f"--saved_model: {path} is not an export of export.saved_model: {reason}"
             ) from error
+        self.needs_proposals = "proposals" in self._detect.structured_input_signature[1]
         self.classes: tuple[str, ...] = tuple(json.loads(told["value"].numpy()[0]))
 
-    def __call__(self, image: np.ndarray, proposals: np.ndarray) -> Detections:
-        """Detections of one image [H, W, 3] uint8 with `proposals` [R, 4], as numpy arrays.
+    def __call__(self, image: np.ndarray, proposals: np.ndarray | None = None) -> Detections:
+        """Detections of one image, as numpy arrays.
+
+        Args:
+          image: [H, W, 3] uint8.
+          proposals: [R, 4]; a model that needs none takes its own instead.
 
         Raises:
           InputError: the model refuses the image or the proposals.
         """
+        inputs = {"images": tf.constant(image[None])}
+        if self.needs_proposals:
+            if proposals is None:
+                raise InputError("proposals: this model needs them with each image")
+            inputs["proposals"] = tf.constant(proposals[None], tf.float32)
         try:
-            outputs = self._detect(
-                images=tf.constant(image[None]),
-                proposals=tf.constant(proposals[None], tf.float32),
-            )
+            outputs = self._detect(**inputs)
         except tf.errors.InvalidArgumentError as error:
             reason = next(x for x in str(error).splitlines() if "[" in x)
             raise InputError(f"the exported model refuses this: {reason}") from error

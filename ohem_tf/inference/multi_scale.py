@@ -23,12 +23,14 @@ class View(NamedTuple):
     Attributes:
       features: [1, h, w, C] feature map.
       mirrored: the feature map of the mirrored image, or None.
+      size: [2] int32 height and width of the resized image.
       scale: [] float32 factor from the original to the resized image.
       used: [] bool; False if the cap made the scale equal to the one before.
     """
 
     features: tf.Tensor
     mirrored: tf.Tensor | None
+    size: tf.Tensor
     scale: tf.Tensor
     used: tf.Tensor
 
@@ -67,7 +69,8 @@ def make_views(
             used = scale > before.scale
             same = (before.features, before.mirrored) if flip else (before.features,)
             maps = tf.cond(used, features, lambda same=same: same)
-        views.append(View(maps[0], maps[1] if flip else None, scale, used))
+        size = tf.shape(resized)[:2]
+        views.append(View(maps[0], maps[1] if flip else None, size, scale, used))
     return views
 
 

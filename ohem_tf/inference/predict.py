@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from ohem_tf.data.pipeline import evaluation_examples
 from ohem_tf.data.records import RecordReader
+from ohem_tf.errors import InputError
 from ohem_tf.inference.detection import Detections, detect
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.settings import DetectionSettings
@@ -16,20 +17,34 @@ _GROUND_TRUTH = ("boxes", "classes", "difficult", "crowd", "area")
 
 
 class Predictor:
-    """`detection.detect` compiled once for images and proposals of any size."""
+    """`detection.detect` compiled once for images and proposals of any size.
+
+    Attributes:
+      needs_proposals: whether the model does.
+    """
 
     def __init__(self, model: FastRCNN, settings: DetectionSettings) -> None:
+        self.needs_proposals = model.needs_proposals
+        boxes = [tf.TensorSpec([None, 4], tf.float32)] if model.needs_proposals else []
         self._detect = tf.function(
-            lambda image, proposals: detect(model, image, proposals, settings),
-            input_signature=[
-                tf.TensorSpec([None, None, 3], tf.uint8),
-                tf.TensorSpec([None, 4], tf.float32),
-            ],
+            lambda image, proposals=None: detect(model, image, proposals, settings),
+            input_signature=[tf.TensorSpec([None, None, 3], tf.uint8), *boxes],
         )
 
-    def __call__(self, image: np.ndarray, proposals: np.ndarray) -> Detections:
-        """Detections of one image [H, W, 3] uint8 with `proposals` [R, 4], as numpy arrays."""
-        return Detections(*(x.numpy() for x in self._detect(image, proposals)))
+    def __call__(self, image: np.ndarray, proposals: np.ndarray | None = None) -> Detections:
+        """Detections of one image, as numpy arrays.
+
+        Args:
+          image: [H, W, 3] uint8.
+          proposals: [R, 4]; a model that needs none takes its own instead.
+
+        Raises:
+          InputError: None, but the model needs proposals.
+        """
+        if self.needs_proposals and proposals is None:
+            raise InputError("proposals: this model needs them with each image")
+        inputs = (image, proposals) if self.needs_proposals else (image,)
+        return Detections(*(x.numpy() for x in self._detect(*inputs)))
 
 
 def predict_split(predictor: Predictor, records: RecordReader) -> tuple[list[dict], list[dict]]:

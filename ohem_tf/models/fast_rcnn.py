@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ohem_tf.errors import InputError
 from ohem_tf.hard_mining import HardMining, MaskedHardMining
 from ohem_tf.losses import RoILosses
 from ohem_tf.models.backbones import Backbone
@@ -194,7 +195,7 @@ class FastRCNN(keras.Model):
         return self.roi_network.score(features, rois, scale)
 
     def propose(self, features: Features, size: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
-        """Proposals of an image, by a model that has no need of any.
+        """Proposals of an image, by a model that needs none with it.
 
         Args:
           features: of `image_features`.
@@ -203,9 +204,12 @@ class FastRCNN(keras.Model):
 
         Returns:
           [R, 4] float32 pixels of the original image.
+
+        Raises:
+          InputError: it does need them.
         """
         if self._proposer is None:
-            raise TypeError("this model proposes no regions: it needs proposals with each image")
+            raise InputError("proposals: this model needs them with each image, and has none")
         return self._proposer(features, size, scale)
 
     def proposal_losses(self, batch: Batch) -> list[RoILosses]:

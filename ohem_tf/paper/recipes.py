@@ -1,4 +1,4 @@
-"""The paper's experiments, composed from a few changes to its recipe; see the files in configs/.
+"""What the paper's experiments change in its recipe; configs/paper.py combines them into its rows.
 
 A function named after data starts a config; the others change one, and can be combined.
 """
@@ -40,13 +40,21 @@ def voc0712pp() -> ConfigDict:
     return _data(train, "voc12/test", steps=200_000, every=40_000)
 
 
-def coco(train_split: str = "train2014", eval_split: str = "val2014") -> ConfigDict:
-    """COCO 2014: 240k steps, a tenth of the rate from 160k on (section 5.3).
+def coco() -> ConfigDict:
+    """COCO 2014, train -> val: 240k steps, a tenth of the rate from 160k on (section 5.3).
 
     mAP only at the end: val2014 has 40 thousand images.
     """
-    config = _data(train_split, eval_split, steps=240_000, every=160_000)
+    config = _data("train2014", "val2014", steps=240_000, every=160_000)
     config.train.eval_every = 0
+    return config
+
+
+def coco_trainval() -> ConfigDict:
+    """COCO 2014, train and val -> test-dev, which the COCO server scores (section 5.3)."""
+    config = coco()
+    config.data.train_split = "train2014+val2014"
+    config.data.eval_split = "test-dev2014"
     return config
 
 
@@ -54,6 +62,17 @@ def frcn(config: ConfigDict, bg_lo: float = 0.1) -> None:
     """The heuristic sampler of Fast R-CNN."""
     config.sampler = "heuristic"
     config.heuristic.bg_lo = bg_lo
+
+
+def no_fixed_ratio(config: ConfigDict) -> None:
+    """Fast R-CNN's sampler without its share of foreground (section 3.1)."""
+    frcn(config)
+    config.heuristic.fixed_ratio = False
+
+
+def masked_backward(config: ConfigDict) -> None:
+    """OHEM in the form that the paper rejects: backward through all RoIs (section 4.2)."""
+    config.ohem.masked_backward = True
 
 
 def all_rois(config: ConfigDict, learning_rate: float) -> None:

@@ -67,13 +67,13 @@ def test_table(result):
     assert max(map(len, lines)) <= 100
 
 
-def test_long_class_names_stay_aligned():
+def test_class_names_of_all_kinds_stay_as_they_are():
     gt = [image([A, B], [1, 2])]
     found_all = found([A, B], [0.9, 0.8], [1, 2])
-    result = report.metrics(gt, [found_all], ["x", "a class of a very long name"])
+    result = report.metrics(gt, [found_all], ["007", "a class of a very long name"])
     rows = report.table(result).splitlines()[:6]
     assert len({len(row) for row in rows}) == 1
-    assert "100.0" in rows[2]
+    assert rows[2].split() == ["007", "100.0", "1"]  # a name, not a number
 
 
 def test_no_data_at_all():

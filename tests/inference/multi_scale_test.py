@@ -23,7 +23,9 @@ class Counting:
 
 
 def view(scale, used=True):
-    return View(tf.zeros([1, 1, 1, 1]), None, tf.constant(scale), tf.constant(used))
+    return View(
+        tf.zeros([1, 1, 1, 1]), None, tf.constant([1, 1]), tf.constant(scale), tf.constant(used)
+    )
 
 
 def squares(*sides):

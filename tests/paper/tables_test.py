@@ -4,17 +4,14 @@ import csv
 import json
 import os
 import pathlib
-import subprocess
-import sys
 
+import command_line
 import pytest
 
-from ohem_tf import tables
 from ohem_tf.errors import InputError
-from ohem_tf.paper import published, recipes
+from ohem_tf.paper import published, recipes, tables
 from ohem_tf.workdir import save_config
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 CLASSES = tuple(next(row for row in published.rows() if row.ap).ap)
 
 
@@ -153,32 +150,45 @@ def test_runs_of_other_classes_have_tables_of_their_own(runs, tmp_path):
 
 def test_the_binary_prints_and_writes_markdown_json_and_csv(paths, tmp_path):
     output = tmp_path / "tables"
-    command = [sys.executable, "-m", "ohem_tf.tables", f"--workdirs={','.join(paths)}"]
-    done = subprocess.run(
-        [*command, f"--output={output}"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    workdirs = f"--workdirs={','.join(paths)}"
+    done = command_line.run("ohem_tf.tables", workdirs, f"--output={output}")
+    assert done.returncode == 0
+    printed = done.stdout
     assert sorted(os.listdir(output)) == [
         *("ablation.csv", "coco.csv", "overview.csv", "per_class.csv", "tables.json", "tables.md")
     ]
     page = (output / "tables.md").read_text()
-    assert page in done.stdout
-    assert (
-        "| both | OHEM N=2 VGG16 07 M B | 07 test | 0.001 | ckpt-80000 |  | 75.0 | 75.1 |" in page
-    )
+    assert page in printed
     assert "recovered from memory" in page
-    widths = [line.count("|") for line in page.splitlines() if line.startswith("| run | setting")]
-    assert widths == [page.splitlines()[4].count("|")]
-    content = json.loads((output / "tables.json").read_text())
-    for name, table in content["tables"].items():
+    lines = [line for line in page.splitlines() if line.startswith("| both ")]
+    cells = [cell.strip() for cell in lines[0].strip("|").split("|")]
+    assert cells[:8] == [
+        *("both", "OHEM N=2 VGG16 07 M B", "07 test", "0.001", "ckpt-80000", "", "75.0", "75.1")
+    ]
+    content = json.loads((output / "tables.json").read_text())["tables"]
+    for (name, table), part in zip(content.items(), page.split("## ")[1:], strict=True):
         with open(output / f"{name}.csv", newline="") as file:
             rows = list(csv.reader(file))
         assert rows[0] == table["columns"]
         assert rows[1:] == [[str(value) for value in row] for row in table["rows"]]
+        assert part.startswith(f"{table['title']}\n\n| ")
+        header, rule, *lines = [line for line in part.splitlines() if line.startswith("|")]
+        assert [cell.strip() for cell in header[1:-1].split("|")] == rows[0]
+        assert set(rule) == {"|", "-"}
+        assert len(lines) == len(table["rows"])
 
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = command_line.run("ohem_tf.tables", workdirs)
     assert done.returncode == 1
-    assert "--output" in done.stderr.splitlines()[-1]
+    assert done.stderr == "error: give --workdirs=A,B and --output=DIR\n"
+
+
+def test_runs_of_one_name_go_by_their_paths(paths, tmp_path):
+    (tmp_path / "other").mkdir()
+    config = voc07()
+    other = workdir(tmp_path / "other" / "ohem", config, metrics=evaluation(config, 0.5))
+    names = [run.name for run in tables.read_runs([paths[0], other])]
+    assert names == [paths[0], other]
+    assert [run.name for run in tables.read_runs(paths[:2])] == ["ohem", "frcn"]
 
 
 def test_metrics_that_cannot_be_used_are_named(tmp_path):
