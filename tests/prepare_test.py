@@ -118,7 +118,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(root, tmp_path):
     run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=False)
     assert run.returncode == -9, run.stderr.decode()
     assert not (broken / "dataset.json").exists()
-    before = {path: path.stat() for path in broken.glob("*.tfrecord")}
+    before = {path: path.stat() for path in broken.glob("train-*.tfrecord")}
     assert len(before) == 2
     prepare.prepare(options(root, broken))
     for path, stat in before.items():
