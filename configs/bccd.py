@@ -14,9 +14,9 @@ from ohem_tf.paper import recipes
 
 
 def get_config() -> ConfigDict:
-    """Half-size images, a small head trained from scratch, bfloat16 arithmetic."""
+    """Half-size images, a small head trained from scratch, bfloat16 where native."""
     config = paper()
-    config.dtype = "bfloat16"
+    recipes.native_bfloat16(config)
     recipes.small_images(config, 300, 400)
     recipes.hed_backbone(config)
     config.head.pool_size = 5

@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     The paper's rates suit fc layers from ImageNet; these start at random and learn in 5 minutes.
     """
     config = paper()
-    config.dtype = "bfloat16"
+    recipes.native_bfloat16(config)
     config.data.train_split = "train"
     config.data.eval_split = "val"
     config.data.max_proposals = 500

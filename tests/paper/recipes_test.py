@@ -13,6 +13,7 @@ from ohem_tf.config import validate
 from ohem_tf.errors import InputError
 from ohem_tf.hard_mining import HardMining, MaskedHardMining
 from ohem_tf.models import backbones
+from ohem_tf.paper import recipes
 from ohem_tf.sampling import HeuristicSampling
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -241,3 +242,21 @@ def test_configs_that_are_named_anywhere_exist():
         assert (ROOT / "configs" / f"{file}.py").is_file(), file
         assert not row or row in ROWS, row
     assert ROWS.keys() >= {*full_size.TRAINED, *(row for pair in full_size.TESTED for row in pair)}
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [
+        ("flags : fpu avx512f avx512_bf16 sse", "bfloat16"),
+        ("flags : amx_bf16", "bfloat16"),
+        ("Features : asimd bf16 sve", "bfloat16"),
+        ("flags : fpu avx2 avx512f", "float32"),
+        (None, "float32"),
+    ],
+)
+def test_bfloat16_only_where_the_processor_has_it(flags, dtype, tmp_path):
+    if flags is not None:
+        (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\n")
+    config = get_config("voc07_ohem")
+    recipes.native_bfloat16(config, str(tmp_path / "cpuinfo"))
+    assert config.dtype == dtype
