@@ -118,7 +118,7 @@ def test_keras_hub_preset_at_p4(shared):
     preset = str(shared / "weights" / "efficientnet_lite0_imagenet")
     backbone, _ = backbones.build(preset, "imagenet", "lite", feature_scale=0.1)
     whole = keras_hub.models.Backbone.from_preset(preset)
-    p4 = keras.Model(whole.inputs, whole.pyramid_outputs["P4"])
+    p4 = keras.Model(whole.inputs[0], whole.pyramid_outputs["P4"])
     image = picture(64, 97)
     found = backbone(image).numpy()
     assert found.shape == (1, 4, 7, 112)
