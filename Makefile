@@ -45,6 +45,7 @@ lint: $(VENV)/.test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports --no-cache --no-logo
+	$(VENV)/bin/mypy
 
 build-files: $(VENV)/.made
 	$(VENV)/bin/python tests/build_files.py

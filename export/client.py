@@ -1,10 +1,10 @@
-"""Detects objects in pictures with a model that TensorFlow Serving serves.
+"""Detects objects in images with a model that TensorFlow Serving serves.
 
     python -m export.client --server=grpc://localhost:8500 --images='photos/*.jpg' --output=found
     python -m export.client --server=http://localhost:8501 --images='photos/*.jpg' --bench
 
-Proposals are computed here. With --output as ohem_tf.detect: pictures and detections.json; without,
-a line per detection. --bench sends the pictures again and again instead, and prints images per
+Proposals are computed here. With --output as ohem_tf.detect: drawings and detections.json; without,
+a line per detection. --bench sends the images again and again instead, and prints images per
 second and latencies.
 """
 
@@ -22,9 +22,9 @@ from tqdm import tqdm
 
 from export import MODEL_NAME
 from export.remote import RemoteDetector, check_image
-from ohem_tf.data import checks, proposals
+from ohem_tf.data import proposals
 from ohem_tf.errors import InputError, run
-from ohem_tf.inference import pictures
+from ohem_tf.inference import album
 from ohem_tf.inference.detection import Detections
 
 
@@ -40,7 +40,7 @@ def bench(
       detector: that answers.
       requests: an image file and its proposals (None if the model needs none) each; sent in turn.
       count: of requests.
-      concurrency: so many at a time.
+      concurrency: how many at a time.
 
     Returns:
       "images_per_second", "p50_ms" and "p95_ms" (of a request, checks and retries included),
@@ -74,10 +74,10 @@ def define_flags() -> None:
     flags.DEFINE_string("server", None, "grpc://HOST:8500, http://HOST:8501 or https://HOST.")
     flags.DEFINE_string("model", MODEL_NAME, "Name under which the server has the model.")
     flags.DEFINE_string("images", None, "Pattern of image files, quoted: 'photos/*.jpg'.")
-    flags.DEFINE_integer("max_images", 0, "Take the first so many images; 0: all.", lower_bound=0)
+    flags.DEFINE_integer("max_images", 0, "Take at most this many images; 0: all.", lower_bound=0)
     flags.DEFINE_enum("selective_search_mode", "fast", proposals.MODES, "As in prepare.")
     flags.DEFINE_float("deadline", 30.0, "Seconds for a request, retries included.", 0.001)
-    flags.DEFINE_string("output", None, "Folder for pictures and detections.json.")
+    flags.DEFINE_string("output", None, "Folder for drawings and detections.json.")
     flags.DEFINE_float("min_score", 0.5, "Draw or print detections at least this sure.")
     flags.DEFINE_bool("bench", False, "Measure throughput and latency.")
     flags.DEFINE_integer("requests", 100, "Of --bench.", lower_bound=1)
@@ -95,51 +95,44 @@ def main(argv: Sequence[str]) -> None:
         if given[name].present:
             with_or_without = "with" if given.bench else "without"
             raise InputError(f"--{name}: has no effect {with_or_without} --bench; leave it out")
-    paths = pictures.find(given.images, given.max_images)
+    paths = album.find(given.images, given.max_images)
     if given.output:
-        pictures.names(paths)
+        album.names(paths)
     detector = RemoteDetector(given.server, given.model, given.deadline)
     max_pixels = detector.max_pixels
     if detector.needs_proposals:
         proposals.require_selective_search()
     for path in tqdm(paths, desc="checking", unit="image", leave=False):
-        check_image(path, _read(path), max_pixels)
+        check_image(path, album.read(path)[0], max_pixels)
 
-    def read(path: str) -> tuple[bytes, np.ndarray | None]:
+    def search(path: str) -> np.ndarray | None:
         if not detector.needs_proposals:
-            return _read(path), None
-        encoded, _, boxes = proposals.read_and_search(path, given.selective_search_mode, 2.0)
-        return encoded, boxes
+            return None
+        return proposals.read_and_search(path, given.selective_search_mode, 2.0)[2]
 
     if given.bench:
-        requests = [read(path) for path in tqdm(paths, desc="reading", unit="image")]
+        reading = tqdm(paths, desc="reading", unit="image")
+        requests = [(album.read(path)[0], search(path)) for path in reading]
         print(json.dumps(bench(detector, requests, given.requests, given.concurrency)))
         return
-    album = None
+    drawings = None
     if given.output:
-        album = pictures.Album(given.output, paths, detector.classes, given.min_score)
-    for path in tqdm(paths, desc="detecting", unit="image", disable=album is None):
-        encoded, boxes = read(path)
+        drawings = album.Album(given.output, paths, detector.classes, given.min_score)
+    for path in tqdm(paths, desc="detecting", unit="image", disable=drawings is None):
+        encoded, image = album.read(path)
+        boxes = search(path)
         (detections,) = detector.detect([encoded], None if boxes is None else [boxes])
-        if album is None:
+        if drawings is None:
             _print(path, detections, detector.classes, given.min_score)
         else:
-            album.add(path, np.asarray(checks.open_image(encoded).convert("RGB")), detections)
-    if album is not None:
-        print(album.finish())
-
-
-def _read(path: str) -> bytes:
-    """The bytes to send: those of the file, or a PNG of what is no JPEG or PNG."""
-    try:
-        return checks.read_encoded(path)[0]
-    except (OSError, ValueError) as error:
-        raise InputError(f"--images: {path}: {error}; expected an image file") from error
+            drawings.add(path, image, detections)
+    if drawings is not None:
+        print(drawings.finish())
 
 
 def _print(path: str, found: Detections, classes: Sequence[str], min_score: float) -> None:
     sure = found.scores >= min_score
-    for item in pictures.as_json(Detections(*(x[sure] for x in found)), classes):
+    for item in album.as_json(Detections(*(x[sure] for x in found)), classes):
         print(f"{path}: {item['class']} {item['score']:.2f} {item['box']}", flush=True)
 
 

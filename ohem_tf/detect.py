@@ -1,10 +1,10 @@
-"""Detects objects in pictures.
+"""Detects objects in images.
 
     python -m ohem_tf.detect --config=configs/NAME.py --workdir=DIR --images='*.jpg' --output=DIR
     python -m ohem_tf.detect --saved_model=EXPORT_DIR/1 --images='*.jpg' --output=DIR
 
 with a training run, or with what export.saved_model made of one. Proposals are computed on the fly.
-OUTPUT gets a picture per image with boxes, labels and scores, the first of them on one page
+OUTPUT gets a PNG per image with boxes, labels and scores, the first of them on one page
 (detections.png), and detections.json: for each image a list of {"class", "score", "box": [ymin,
 xmin, ymax, xmax] in pixels, half-open}.
 """
@@ -12,18 +12,16 @@ xmin, ymax, xmax] in pixels, half-open}.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-import numpy as np
 from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
 from ohem_tf import experiment
-from ohem_tf.data import checks, proposals
+from ohem_tf.data import proposals
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder
-from ohem_tf.inference import pictures
+from ohem_tf.inference import album
 from ohem_tf.inference.exported import ExportedPredictor
 from ohem_tf.inference.predict import Predictor
 from ohem_tf.workdir import load_saved
@@ -38,9 +36,9 @@ def define_flags() -> None:
     flags.DEFINE_string("checkpoint", "last", "'last', 'best' or a path.")
     flags.DEFINE_string("saved_model", None, "EXPORT_DIR/VERSION, instead of the three above.")
     flags.DEFINE_string("images", None, "Pattern of image files, quoted: 'photos/*.jpg'.")
-    flags.DEFINE_string("output", None, "Folder for pictures and detections.json.")
+    flags.DEFINE_string("output", None, "Folder for drawings and detections.json.")
     flags.DEFINE_float("min_score", 0.5, "Draw detections at least this sure.")
-    flags.DEFINE_integer("max_images", 0, "Take the first so many images; 0: all.", lower_bound=0)
+    flags.DEFINE_integer("max_images", 0, "Take at most this many images; 0: all.", lower_bound=0)
     flags.DEFINE_enum("selective_search_mode", "fast", proposals.MODES, "As in prepare.")
 
 
@@ -49,25 +47,25 @@ def main(argv: Sequence[str]) -> None:
     given = flags.FLAGS
     _check_flags()
     make_folder(given.output, "output")
-    paths = pictures.find(given.images, given.max_images)
-    pictures.names(paths)
+    paths = album.find(given.images, given.max_images)
+    album.names(paths)
     for path in tqdm(paths, desc="checking", unit="image", leave=False):
-        _read(path)  # all of them before the first long search
+        album.read(path)  # all of them before the first long search
     detector, classes = _trained() if given.saved_model is None else _exported()
     if detector.needs_proposals:
         proposals.require_selective_search()
-    album = pictures.Album(given.output, paths, classes, given.min_score)
+    drawings = album.Album(given.output, paths, classes, given.min_score)
     for path in tqdm(paths, desc="detecting", unit="image"):
-        image = _read(path)
+        _, image = album.read(path)
         boxes = None
         if detector.needs_proposals:
-            boxes = proposals.selective_search(image, given.selective_search_mode)
+            _, _, boxes = proposals.read_and_search(path, given.selective_search_mode, 2.0)
         try:
             found = detector(image, boxes)
         except InputError as error:
             raise InputError(f"--images: {path}: {error}") from error
-        album.add(path, image, found)
-    print(album.finish())
+        drawings.add(path, image, found)
+    print(drawings.finish())
 
 
 def _check_flags() -> None:
@@ -94,14 +92,6 @@ def _trained() -> tuple[_Detector, Sequence[str]]:
 def _exported() -> tuple[_Detector, Sequence[str]]:
     predictor = ExportedPredictor(flags.FLAGS.saved_model)
     return predictor, predictor.classes
-
-
-def _read(path: str) -> np.ndarray:
-    """An image file as [H, W, 3] uint8 RGB."""
-    try:
-        return np.asarray(checks.open_image(Path(path).read_bytes()).convert("RGB"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"--images: {path}: {error}; expected an image file") from error
 
 
 def cli() -> None:

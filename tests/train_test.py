@@ -1,7 +1,8 @@
-"""Training, evaluation and detection as a user runs them, on a tiny data set."""
+"""Training and what others make of its workdir, as a user runs them, on a tiny data set."""
 
+import importlib
 import json
-import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
+from absl import flags
+from command_line import load_config, run
 from PIL import Image
 
 from ohem_tf import experiment
-from ohem_tf.config import paper
 from ohem_tf.data import statistics
 from ohem_tf.errors import InputError
 from ohem_tf.train import train
@@ -22,7 +24,6 @@ from ohem_tf.workdir import CHECKPOINTS, snapshots
 
 CONFIG = """
 from ohem_tf.config import paper
-from ohem_tf.data import statistics
 
 def get_config():
     config = paper()
@@ -42,68 +43,68 @@ def get_config():
     return config
 """
 
-pytestmark = pytest.mark.slow  # most tests start processes
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 SAVE_COUNTER = "save_counter/.ATTRIBUTES/VARIABLE_VALUE"
+BINARIES = sorted(p.stem for p in (ROOT / "ohem_tf").glob("*.py") if "__main__" in p.read_text())
 
 
 @pytest.fixture(scope="module")
-def preset(tmp_path_factory):
-    """A local KerasHub preset of a VGG with a few thousand weights."""
+def config_file(tmp_path_factory, dataset):
+    """A config whose backbone is a local KerasHub preset: a VGG with a few thousand weights."""
     keras_hub = pytest.importorskip("keras_hub", reason="needs the extra [hub]")
-    folder = tmp_path_factory.mktemp("preset")
+    folder = tmp_path_factory.mktemp("config")
     backbone = keras_hub.models.VGGBackbone(
         stackwise_num_repeats=[1, 1, 1, 1, 1], stackwise_num_filters=[8, 8, 8, 8, 8]
     )
-    backbone.save_to_preset(str(folder))
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def config_file(tmp_path_factory, dataset, preset):
-    path = tmp_path_factory.mktemp("configs") / "tiny_config.py"
-    path.write_text(CONFIG.format(data=str(dataset), backbone=preset))
-    return str(path)
+    backbone.save_to_preset(str(folder / "preset"))
+    path = folder / "tiny_config.py"
+    path.write_text(CONFIG.format(data=str(dataset), backbone=str(folder / "preset")))
+    return path
 
 
 @pytest.fixture
 def config(config_file):
-    scope = {}
-    with open(config_file) as file:
-        exec(file.read(), scope)
-    return scope["get_config"]()
+    return load_config(config_file)
 
 
-def run(module, *arguments, **kwargs):
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **kwargs)
+def log(workdir):
+    return [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
 
 
 def checkpoint_values(workdir):
-    path = tf.train.latest_checkpoint(os.path.join(workdir, CHECKPOINTS))
+    path = tf.train.latest_checkpoint(str(workdir / CHECKPOINTS))
     reader = tf.train.load_checkpoint(path)
     shapes = reader.get_variable_to_shape_map()
     names = [name for name in shapes if "OBJECT_GRAPH" not in name and name != SAVE_COUNTER]
     return {name: reader.get_tensor(name) for name in names}
 
 
+def assert_same_checkpoint(workdir, other):
+    found, expected = checkpoint_values(workdir), checkpoint_values(other)
+    assert found.keys() == expected.keys()
+    assert any(name.startswith("optimizer/") for name in expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-5, err_msg=name)
+
+
 @pytest.fixture(scope="module")
 def trained(config_file, tmp_path_factory):
-    """A workdir, trained without a break in a process of its own."""
+    """A workdir of an unbroken run, and what the run printed."""
     workdir = tmp_path_factory.mktemp("unbroken")
     done = run("ohem_tf.train", f"--config={config_file}", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
-    return workdir, done
+    return workdir, done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_it_says(trained):
-    workdir, done = trained
+    workdir, printed = trained
     saved = json.loads((workdir / "config.json").read_text())
     assert saved["classes"] == list(tiny.CLASSES)
     assert saved["versions"]["keras"]
     assert saved["config"]["train"]["steps"] == 8
-    lines = [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
-    steps = [line["step"] for line in lines if "loss/hard" in line]
-    assert steps == [2, 4, 6, 8]
+    lines = log(workdir)
+    assert [line["step"] for line in lines if "loss/hard" in line] == [2, 4, 6, 8]
     wanted = {"loss/hard", "loss/all_rois", "cls", "box", "fg", "learning_rate", "images/s"}
     assert wanted <= lines[0].keys()
     assert [line["step"] for line in lines if "eval/mAP" in line] == [4, 8]
@@ -120,10 +121,11 @@ def test_a_run_leaves_what_it_says(trained):
         for value in event.summary.value
     }
     assert wanted | {"eval/mAP"} <= tags
-    assert "loss/hard" in done.stdout  # the progress bar
+    assert "loss/hard" in printed  # the progress bar
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(trained, config_file, tmp_path):
+@pytest.mark.slow
+def test_a_killed_run_resumes_as_if_nothing_had_happened(trained, config_file, tmp_path):
     arguments = [f"--config={config_file}", f"--workdir={tmp_path}"]
     command = [sys.executable, "-m", "ohem_tf.train", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -137,94 +139,75 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(trained, config_file, t
     done = run("ohem_tf.train", *arguments)
     assert done.returncode == 0, done.stderr
     assert "resuming from" in done.stdout
-
-    resumed, unbroken = checkpoint_values(tmp_path), checkpoint_values(trained[0])
-    assert resumed.keys() == unbroken.keys()
-    assert any(name.startswith("optimizer/") for name in unbroken)
-    for name, value in unbroken.items():
-        np.testing.assert_allclose(resumed[name], value, atol=1e-5, err_msg=name)
-    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [x["step"] for x in log if "loss/hard" in x] == [2, 4, 6, 8]
+    assert_same_checkpoint(tmp_path, trained[0])
+    assert [x["step"] for x in log(tmp_path) if "loss/hard" in x] == [2, 4, 6, 8]
 
 
+@pytest.mark.slow
 def test_two_devices_train_as_one(trained, config, tmp_path):
     train(config, str(tmp_path), devices=["CPU:0", "CPU:1"])
-    two, one = checkpoint_values(tmp_path), checkpoint_values(trained[0])
-    assert two.keys() == one.keys()
-    for name, value in one.items():
-        np.testing.assert_allclose(two[name], value, atol=1e-5, err_msg=name)
+    assert_same_checkpoint(tmp_path, trained[0])
     best = [json.loads((folder / "best.json").read_text()) for folder in (tmp_path, trained[0])]
     assert best[0] == pytest.approx(best[1], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(trained, config_file):
+    before = checkpoint_values(trained[0])
     done = run("ohem_tf.train", f"--config={config_file}", f"--workdir={trained[0]}")
     assert done.returncode == 0
     assert "already trained for 8 steps" in done.stdout
+    for name, value in checkpoint_values(trained[0]).items():
+        np.testing.assert_array_equal(value, before[name])
 
 
-def test_evaluate_ends_with_one_json_object(trained, config_file):
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpoint", ["last", "best"])
+def test_evaluate_measures_what_training_measured(trained, config_file, tmp_path, checkpoint):
+    """With --output the metrics go to a file of their own."""
     workdir, _ = trained
-    for checkpoint in ("last", "best"):
-        done = run(
-            "ohem_tf.evaluate",
-            f"--config={config_file}",
-            f"--workdir={workdir}",
-            f"--checkpoint={checkpoint}",
-        )
-        assert done.returncode == 0, done.stderr
-        result = json.loads(done.stdout.splitlines()[-1])
-        assert result == json.loads((workdir / "metrics.json").read_text())
-        during = [json.loads(x) for x in (workdir / "log.jsonl").read_text().splitlines()]
-        during = [line["eval/mAP"] for line in during if "eval/mAP" in line]
-        wanted = during[-1] if checkpoint == "last" else max(during)
-        assert result["mAP"] == pytest.approx(wanted, abs=1e-6)
-        assert set(result["AP"]) == set(tiny.CLASSES)
-        assert (result["method"], result["iou_threshold"]) == ("voc07", 0.5)
-        assert "AP50" in result["coco"]
-
-
-def test_a_second_evaluation_can_have_a_file_of_its_own(trained, config_file, tmp_path):
-    workdir, _ = trained
-    arguments = [f"--config={config_file}", f"--workdir={workdir}", "--config.detection.flip=True"]
-    done = run("ohem_tf.evaluate", *arguments, f"--output={tmp_path / 'new' / 'flip.json'}")
+    path = workdir / "metrics.json"
+    arguments = [f"--config={config_file}", f"--workdir={workdir}", f"--checkpoint={checkpoint}"]
+    if checkpoint == "best":
+        path = tmp_path / "new" / "best.json"
+        arguments += [f"--output={path}", "--config.detection.soft_nms_sigma=0.25"]
+    done = run("ohem_tf.evaluate", *arguments)
     assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "new" / "flip.json").read_text())
-    assert result == json.loads(done.stdout.splitlines()[-1])
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result == json.loads(path.read_text())
+    during = [line["eval/mAP"] for line in log(workdir) if "eval/mAP" in line]
+    wanted = during[-1] if checkpoint == "last" else max(during)
+    assert result["mAP"] == pytest.approx(wanted, abs=1e-6)
+    assert set(result["AP"]) == set(tiny.CLASSES)
+    assert (result["method"], result["iou_threshold"]) == ("voc07", 0.5)
+    assert "AP50" in result["coco"]
     settings = result["settings"]
-    assert (settings["checkpoint"], settings["detection"]["flip"]) == ("ckpt-8", True)
-    refused = run("ohem_tf.evaluate", *arguments, f"--output={tmp_path}")
+    assert settings["checkpoint"] == ("ckpt-8" if checkpoint == "last" else "best.weights.h5")
+    sigma = 0.5 if checkpoint == "last" else 0.25
+    assert settings["detection"]["soft_nms_sigma"] == sigma
+
+
+@pytest.mark.slow
+def test_evaluate_writes_no_metrics_in_place_of_a_folder(trained, config_file, tmp_path):
+    arguments = [f"--config={config_file}", f"--workdir={trained[0]}", f"--output={tmp_path}"]
+    refused = run("ohem_tf.evaluate", *arguments)
     assert refused.returncode == 1
     assert "is a folder" in refused.stderr.splitlines()[-1]
 
 
-def test_roi_loss_measures_draws_and_remembers(trained, config_file, tmp_path):
+@pytest.mark.slow
+def test_the_loss_over_all_rois_falls(trained):
+    """Of a real run, by the binary; tests/roi_loss_test.py compares the values."""
     workdir, _ = trained
-    plot = tmp_path / "figure3.png"
-    arguments = ["--roi_loss", f"--workdir={workdir}", f"--output={plot}"]  # config: as trained
-    done = run("ohem_tf.evaluate", *arguments)
+    done = run("ohem_tf.roi_loss", f"--workdirs={workdir}")  # config: as trained
     assert done.returncode == 0, done.stderr
     (points,) = json.loads(done.stdout.splitlines()[-1]).values()
     assert [point["step"] for point in points] == [4, 8]
     assert points[0]["loss"] > points[1]["loss"] > 0
-    assert points[0]["images"] == 8
-    assert plot.stat().st_size > 1000
-    again = run("ohem_tf.evaluate", *arguments, f"--config={config_file}")
-    assert again.stdout == done.stdout
-    assert "step 4" in done.stderr  # the progress bar
-    assert "step 4" not in again.stderr
-    for bad, words in [
-        (["--roi_loss", f"--workdir={tmp_path / 'none'}"], "none/config.json"),
-        (["--roi_loss", f"--workdir={workdir}", "--checkpoint=best"], "--checkpoint"),
-        (["--roi_loss", f"--workdir={workdir}", "--output=plot.doc"], "--output"),
-        ([f"--config={config_file}", f"--workdir={workdir}", "--max_images=3"], "--max_images"),
-    ]:
-        refused = run("ohem_tf.evaluate", *bad)
-        assert refused.returncode == 1
-        assert words in refused.stderr.splitlines()[-1]
-    assert not (tmp_path / "none").exists()
+    assert (workdir / "roi_loss.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_checkpoint_holds_every_weight(trained, config, tmp_path):
     workdir, _ = trained
     last = experiment.load_model(config, str(workdir), "last")
@@ -237,13 +220,7 @@ def test_a_checkpoint_holds_every_weight(trained, config, tmp_path):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
-def test_a_loss_that_is_not_finite_names_its_images(config, tmp_path, monkeypatch):
-    infinite = (np.zeros((4, 4), np.float32), np.zeros((4, 4), np.float32))  # std 0
-    monkeypatch.setattr(statistics, "target_statistics", lambda *_: infinite)
-    with pytest.raises(InputError, match=r"not finite in step \d, images \d{6}, \d{6};"):
-        train(config, str(tmp_path))
-
-
+@pytest.mark.slow
 def test_detect_draws_and_writes(trained, config_file, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
@@ -276,19 +253,20 @@ def test_detect_draws_and_writes(trained, config_file, tmp_path):
     assert "broken.png" in done.stderr.splitlines()[-1]
 
 
-def test_a_non_finite_loss_names_step_and_images_and_keeps_the_checkpoint(config, tmp_path):
-    config.train.learning_rate = 1e18
-    config.train.checkpoint_every = 1
-    with pytest.raises(InputError, match=r"not finite (in|after) step \d+") as error:
+@pytest.mark.slow
+def test_a_non_finite_loss_names_step_and_images_and_keeps_the_checkpoint(
+    dataset, tiny_backbone, tmp_path, monkeypatch
+):
+    """The targets of discs are divided by 0; the first images, with seed 3, hold none."""
+    config = tiny.config(dataset, **{"train.checkpoint_every": 1, "seed": 3})
+    std = np.ones((4, 4), np.float32)
+    std[1] = 0
+    monkeypatch.setattr(statistics, "target_statistics", lambda *_: (np.zeros_like(std), std))
+    with pytest.raises(InputError, match="not finite in step 2, images 000001, 000001;") as error:
         train(config, str(tmp_path))
-    latest = tf.train.latest_checkpoint(str(tmp_path / "checkpoints"))
-    if latest is not None:
-        assert latest in str(error.value)
-        assert all(
-            np.all(np.isfinite(v))
-            for v in checkpoint_values(tmp_path).values()
-            if v.dtype == np.float32
-        )
+    assert str(tmp_path / CHECKPOINTS / "ckpt-1") in str(error.value)
+    values = checkpoint_values(tmp_path).values()
+    assert all(np.isfinite(value).all() for value in values if value.dtype == np.float32)
 
 
 @pytest.mark.parametrize(
@@ -302,14 +280,14 @@ def test_a_non_finite_loss_names_step_and_images_and_keeps_the_checkpoint(config
         ("backbone.frozen_until", "nonsense", "config.backbone.frozen_until"),
     ],
 )
-def test_bad_settings_end_before_training(config, tmp_path, field, value, words):
-    section, name = field.split(".")
-    config[section][name] = value
+def test_bad_settings_end_before_training(dataset, tmp_path, field, value, words):
+    config = tiny.config(dataset, **{field: value})
     with pytest.raises(InputError, match=words):
         train(config, str(tmp_path / "workdir"))
     assert not (tmp_path / "workdir" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_a_workdir_of_another_model_or_data_set_stays_as_it_is(trained, config, tmp_path):
     workdir, _ = trained
     before = (workdir / "config.json").read_bytes()
@@ -327,25 +305,28 @@ def test_a_workdir_of_another_model_or_data_set_stays_as_it_is(trained, config, 
     assert (workdir / "config.json").read_bytes() == before
 
 
-def test_binaries_and_benchmarks_can_be_imported_together_and_refuse_stray_words():
-    code = "import benchmarks.samplers, benchmarks.report, ohem_tf.prepare, ohem_tf.detect"
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
-    done = run("ohem_tf.train", "config.train.steps=3", cwd=root)
+@pytest.mark.parametrize("name", BINARIES)
+def test_stray_words_are_refused(name):
+    required = ["--format=voc", "--split=train", "--output=x"] if name == "prepare" else []
+    done = run(f"ohem_tf.{name}", *required, "config.train.steps=3")
     assert done.returncode == 1
-    assert "config.train.steps=3: not a flag" in done.stderr.splitlines()[-1]
+    assert done.stderr.splitlines()[-1] == (
+        "error: config.train.steps=3: not a flag; expected --NAME=VALUE"
+    )
 
 
-def test_unknown_devices_and_uneven_batches_are_refused(config, tmp_path):
+def test_binaries_and_benchmarks_define_no_flags_when_imported(monkeypatch):
+    """So that one can use another's functions: both have --config."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    for name in (*(f"ohem_tf.{x}" for x in BINARIES), "benchmarks.samplers", "benchmarks.report"):
+        importlib.import_module(name)
+    assert not {"config", "workdir", "output"} & set(flags.FLAGS)
+
+
+def test_unknown_devices_and_uneven_batches_are_refused(dataset, tmp_path):
+    config = tiny.config(dataset)
     with pytest.raises(InputError, match="CPU:0"):
         train(config, str(tmp_path), devices=["GPU:7"])
     config.train.images_per_step = 1
     with pytest.raises(InputError, match="images_per_step"):
         train(config, str(tmp_path), devices=["CPU:0", "CPU:1"])
-
-
-def test_the_paper_recipe_is_the_default():
-    config = paper()
-    assert (config.train.steps, config.train.decay_steps) == (80000, (30000, 60000))
-    assert config.sampler == "ohem"
-    assert not config.ohem.per_label

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from ohem_tf import boxes as box_ops
 from ohem_tf import nms
+from ohem_tf.arrays import Array
 from ohem_tf.inference import multi_scale
 from ohem_tf.settings import DetectionSettings
 
 if TYPE_CHECKING:
     from ohem_tf.models.fast_rcnn import FastRCNN
-
-Array = tf.Tensor | np.ndarray
 
 
 class Detections(NamedTuple):

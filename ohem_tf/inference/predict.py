@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from ohem_tf.data.pipeline import evaluation_examples
 from ohem_tf.data.records import RecordReader
+from ohem_tf.errors import InputError
 from ohem_tf.inference.detection import Detections, detect
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.settings import DetectionSettings
@@ -36,7 +37,12 @@ class Predictor:
         Args:
           image: [H, W, 3] uint8.
           proposals: [R, 4]; a model that needs none takes its own instead.
+
+        Raises:
+          InputError: None, but the model needs proposals.
         """
+        if self.needs_proposals and proposals is None:
+            raise InputError("proposals: this model needs them with each image")
         inputs = (image, proposals) if self.needs_proposals else (image,)
         return Detections(*(x.numpy() for x in self._detect(*inputs)))
 

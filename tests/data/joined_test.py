@@ -72,7 +72,7 @@ def test_an_epoch_is_a_permutation_of_all_parts(folder):
         assert drawn == sorted(ids(reader) * 2)
         assert len({stream.choice(step)[:2] for step in steps}) == size
     for step, batch in enumerate(stream.dataset(2).take(4).as_numpy_iterator(), 2):
-        record = records.from_example(reader[stream.choice(step).index])
+        record = records.from_example(reader[stream.choice(step).record])
         assert batch["gt_classes"].tolist() == [record.classes.tolist()]
 
 

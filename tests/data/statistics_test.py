@@ -127,7 +127,7 @@ def test_the_rois_are_those_of_training(tmp_path, max_proposals, with_flips):
 
     stream = TrainingStream(records, 1, 0, (90,), 120, "none", max_proposals, 0.6)
     for step, batch in enumerate(stream.dataset().take(4).as_numpy_iterator()):
-        expected = kept[stream.choice(step).index].proposals
+        expected = kept[stream.choice(step).record].proposals
         np.testing.assert_array_equal(batch["proposals"][0], expected)
 
 

@@ -109,9 +109,8 @@ def test_bad_input():
 
 
 @pytest.mark.skipif(not MINI.is_dir(), reason="needs ../shared/data/coco_mini")
-@pytest.mark.parametrize("split", ["train2017", "val2017"])
-def test_equals_pycocotools_on_its_own_json(split, tmp_path):
-    path = MINI / f"instances_{split}.json"
+def test_equals_pycocotools_on_its_own_json(tmp_path):
+    path = MINI / "instances_val2017.json"
     data = json.loads(path.read_text())
     assert any(row["iscrowd"] for row in data["annotations"])
     rng = np.random.default_rng(1)

@@ -138,6 +138,7 @@ def gif():
 )
 def test_bad_requests_are_not_sent(remote, backend, data, boxes, words):
     assert remote.max_pixels
+    assert remote.needs_proposals
     before = len(backend.calls)
     with pytest.raises(InputError, match=words):
         remote.detect([data], [boxes])

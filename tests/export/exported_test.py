@@ -1,5 +1,6 @@
 """inference.exported, and detect with an exported model in place of a training run."""
 
+import io
 import json
 import os
 import shutil
@@ -10,7 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
+from PIL import Image
 
+from ohem_tf import images
+from ohem_tf.data import proposals
 from ohem_tf.errors import InputError
 from ohem_tf.inference.exported import ExportedPredictor
 
@@ -58,12 +62,18 @@ def test_a_saved_model_of_somebody_else_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_the_binary_detects_with_an_export(exported, tmp_path):
-    (tmp_path / "a.png").write_bytes(tiny.make_record(1, 96, 128, objects=2).encoded)
-    arguments = [f"--images={tmp_path}/*.png", f"--output={tmp_path}/out"]
+    path = str(tmp_path / "a.jpg")
+    png = tiny.make_record(1, 96, 128, objects=2).encoded
+    Image.open(io.BytesIO(png)).save(path)
+    arguments = [f"--images={tmp_path}/*.jpg", f"--output={tmp_path}/out"]
     done = run(f"--saved_model={exported}", *arguments)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "out" / "detections.json").read_text())
-    assert len(found[f"{tmp_path}/a.png"]) > 0
+    encoded, _, boxes = proposals.read_and_search(path, "fast", 2.0)
+    wanted = ExportedPredictor(exported)(images.decode(encoded).numpy(), boxes)
+    assert len(wanted.scores) > 5
+    np.testing.assert_allclose([x["box"] for x in found[path]], wanted.boxes, atol=0.06)
+    np.testing.assert_allclose([x["score"] for x in found[path]], wanted.scores, atol=6e-5)
     for given, words in (
         (
             [f"--saved_model={exported}", "--workdir=x"],

@@ -65,6 +65,8 @@ def test_its_proposals_are_those_at_the_smallest_scale():
 def test_a_model_that_needs_proposals_says_so():
     with pytest.raises(InputError, match="proposals: this model needs them"):
         detect(tiny.model(), image(), None, SETTINGS)
+    with pytest.raises(InputError, match="proposals: this model needs them"):
+        Predictor(tiny.model(), SETTINGS)(image().numpy())
 
 
 def test_it_trains_on_records_whatever_their_proposals(dataset):

@@ -1,47 +1,61 @@
-"""Snapshots: which steps are kept, what the files hold, and runs that are killed."""
+"""The files of a run, step by step, of a detector whose weights are known at every step."""
 
+import json
 import os
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tiny
 
-from ohem_tf.data.pipeline import TrainingStream
-from ohem_tf.data.records import RecordReader
-from ohem_tf.hard_mining import HardMining
+from ohem_tf.errors import InputError
 from ohem_tf.training import callbacks
-from ohem_tf.training.optimizer import CaffeSGD
 from ohem_tf.workdir import restore, save_weights, snapshot_path, snapshots
 
+RATE = 1 / 64  # what a step takes off every weight
 
-@pytest.fixture
-def run(dataset):
-    """Trains in a workdir as `train.train` does, with snapshots every 3 steps; returns the model.
 
-    Like there, a second call goes on from the last checkpoint (every 2 steps).
-    """
-    stream = TrainingStream(RecordReader(dataset, "train"), 1, 3, (48,), 96, "none", 20)
+def train(model, steps, *used):
+    """Trains `model` up to step `steps`; "loss" is the number of the step."""
 
-    def train(workdir, steps=7, every=3):
-        model = tiny.model(HardMining(rois_per_image=8))
-        model.compile(optimizer=CaffeSGD(0.01, 0.9, 0.0005), run_eagerly=True)
-        model.optimizer.build(model.trainable_variables)
-        checkpoints = callbacks.Checkpoints(model, str(workdir), every=2, keep=1)
-        checkpoints.restore()
-        snapshots = callbacks.Snapshots(str(workdir), every)
-        if model.step == steps:
-            snapshots.finish(model)
-        else:
-            model.fit(
-                stream.dataset(model.step),
-                steps_per_epoch=steps - model.step,
-                callbacks=[checkpoints, snapshots],
-                shuffle=False,
-                verbose=0,
-            )
-        return model
+    def train_step(number):
+        variables = model.trainable_variables
+        model.optimizer.apply([tf.ones(v.shape) for v in variables], variables)
+        return {"loss": tf.cast(number, tf.float32)}
 
-    return train
+    model.train_step = train_step
+    numbers = tf.data.Dataset.range(model.step + 1, steps + 1)
+    model.fit(numbers, callbacks=list(used), shuffle=False, verbose=0)
+
+
+def new_model():
+    model = tiny.model()
+    model.compile(optimizer=keras.optimizers.SGD(RATE), run_eagerly=True)
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def assert_weights_of_step(path, step):
+    """bbox_pred is folded: the targets of tiny.model have std 0.2 and mean 0."""
+    found, start = tiny.model(), tiny.model()
+    restore(found, path)
+    for a, b in zip(found.trainable_variables, start.trainable_variables, strict=True):
+        factor = 0.2 if "bbox_pred" in b.path else 1
+        expected = factor * (b.numpy() - RATE * step)
+        np.testing.assert_allclose(a.numpy(), expected, atol=1e-6, err_msg=b.path)
+
+
+def run(workdir, steps=7, every=3):
+    """Snapshots every 3 steps, checkpoints every 2; a second call resumes, as in `train.train`."""
+    model = new_model()
+    checkpoints = callbacks.Checkpoints(model, str(workdir), every=2, keep=1)
+    checkpoints.restore()
+    keeper = callbacks.Snapshots(str(workdir), every)
+    if model.step == steps:
+        keeper.finish(model)
+    else:
+        train(model, steps, checkpoints, keeper)
 
 
 def kept(workdir):
@@ -50,53 +64,40 @@ def kept(workdir):
     return {step: os.stat(path).st_mtime_ns for step, path in paths.items()}
 
 
-def test_every_third_step_and_the_last_are_kept(run, tmp_path):
-    last = run(tmp_path)
+def test_every_third_step_and_the_last_are_kept(tmp_path):
+    run(tmp_path)
     names = [f"step-0000000{step}.weights.h5" for step in (3, 6, 7)]
     assert sorted(os.listdir(tmp_path / "snapshots")) == names
-    snapshot = tiny.model()
-    restore(snapshot, snapshot_path(str(tmp_path), 7))
-    for a, b in zip(last.backbone.weights, snapshot.backbone.weights, strict=True):
-        np.testing.assert_array_equal(a.numpy(), b.numpy())
-    kernel, folded = (m.roi_head.bbox_pred.kernel.numpy() for m in (last, snapshot))
-    np.testing.assert_allclose(folded, 0.2 * kernel, rtol=1e-6)  # tiny.model: std 0.2
+    for step, path in snapshots(str(tmp_path)).items():
+        assert_weights_of_step(path, step)
 
 
-def test_none_are_kept_unless_asked_for(run, tmp_path):
+def test_none_are_kept_unless_asked_for(tmp_path):
     run(tmp_path, every=0)
     run(tmp_path, every=0)  # already finished
     assert not (tmp_path / "snapshots").exists()
 
 
 @pytest.mark.parametrize("killed_at", [6, 7])
-def test_a_run_that_is_killed_while_saving_makes_up_for_it(run, tmp_path, monkeypatch, killed_at):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    run(whole)
-    save = save_weights
-
+def test_a_run_that_is_killed_while_saving_makes_up_for_it(tmp_path, monkeypatch, killed_at):
     def killed(model, path):
-        if path == snapshot_path(str(broken), killed_at):
+        if path == snapshot_path(str(tmp_path), killed_at):
             with open(os.path.join(os.path.dirname(path), "new+half.weights.h5"), "w"):
                 raise KeyboardInterrupt
-        save(model, path)
+        save_weights(model, path)
 
-    monkeypatch.setattr(callbacks, "save_weights", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run(broken)
-    assert killed_at not in kept(broken)
-    monkeypatch.setattr(callbacks, "save_weights", save)
-    run(broken)
-    assert list(kept(broken)) == [3, 6, 7]
-    for step in (3, 6, 7):
-        models = []
-        for workdir in (whole, broken):
-            models.append(tiny.model())
-            restore(models[-1], snapshot_path(str(workdir), step))
-        for a, b in zip(*(model.weights for model in models), strict=True):
-            np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-6)
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks, "save_weights", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path)
+    assert killed_at not in kept(tmp_path)
+    run(tmp_path)
+    assert list(kept(tmp_path)) == [3, 6, 7]
+    for step, path in snapshots(str(tmp_path)).items():
+        assert_weights_of_step(path, step)
 
 
-def test_a_longer_run_keeps_the_snapshots_it_has(run, tmp_path):
+def test_a_longer_run_keeps_the_snapshots_it_has(tmp_path):
     run(tmp_path)
     before = kept(tmp_path)
     run(tmp_path, steps=9)
@@ -105,10 +106,96 @@ def test_a_longer_run_keeps_the_snapshots_it_has(run, tmp_path):
     assert {step: after[step] for step in before} == before
 
 
-def test_the_last_weights_replace_those_of_a_run_that_was_thrown_away(run, tmp_path):
+def test_the_last_weights_replace_those_of_a_run_that_was_thrown_away(tmp_path):
     run(tmp_path)
     stale = kept(tmp_path)[7]
     for path in (tmp_path / "checkpoints").iterdir():
         path.unlink()
     run(tmp_path)
     assert kept(tmp_path)[7] > stale
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
+
+
+def test_the_log_holds_means_over_its_steps(tmp_path):
+    train(new_model(), 7, callbacks.TrainingLog(str(tmp_path), images_per_step=2, log_every=3))
+    assert [(x["step"], x["loss"], x["learning_rate"]) for x in lines(tmp_path)] == [
+        (3, 2.0, RATE),  # of 1, 2, 3
+        (6, 5.0, RATE),
+    ]
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    drawn = {
+        (event.step, float(tf.make_ndarray(value.tensor)))
+        for event in tf.compat.v1.train.summary_iterator(str(events))
+        for value in event.summary.value
+        if value.tag == "loss"
+    }
+    assert drawn == {(3, 2.0), (6, 5.0)}
+
+
+class Killed(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.step == 5:
+            raise KeyboardInterrupt
+
+
+def test_a_resumed_log_holds_every_step_once(tmp_path):
+    """Killed in step 5, one line half written, the last checkpoint that of step 4."""
+    for killed in (True, False):
+        model = new_model()
+        checkpoints = callbacks.Checkpoints(model, str(tmp_path), every=4, keep=1)
+        assert checkpoints.restore() != killed
+        log = callbacks.TrainingLog(str(tmp_path), images_per_step=2, log_every=1)
+        if killed:
+            with pytest.raises(KeyboardInterrupt):
+                train(model, 6, log, checkpoints, Killed())
+            assert [x["step"] for x in lines(tmp_path)] == [1, 2, 3, 4, 5]
+            with open(tmp_path / "log.jsonl", "a") as file:
+                file.write('{"step": 4, "lo')
+        else:
+            train(model, 6, log, checkpoints)
+    assert [(x["step"], x["loss"]) for x in lines(tmp_path)] == [(i, i) for i in range(1, 7)]
+
+
+def evaluation(workdir, mean_aps, every=2):
+    """Evaluation that finds `mean_aps`, one after the other."""
+    log = callbacks.TrainingLog(str(workdir), images_per_step=2, log_every=10)
+    found = iter(mean_aps)
+    return callbacks.Evaluation(str(workdir), every, lambda: {"mAP": next(found)}, log)
+
+
+def test_the_best_weights_are_those_of_the_first_highest_map(tmp_path):
+    train(new_model(), 7, evaluation(tmp_path, [0.3, 0.5, 0.4, 0.5]))
+    found = [(x["step"], x["eval/mAP"]) for x in lines(tmp_path)]
+    assert found == [(2, 0.3), (4, 0.5), (6, 0.4), (7, 0.5)]
+    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 4, "mAP": 0.5}
+    assert_weights_of_step(str(tmp_path / "best.weights.h5"), 4)
+
+
+def test_a_finished_run_is_evaluated_only_if_it_was_not(tmp_path):
+    model = new_model()
+    train(model, 3)
+    evaluation(tmp_path, [0.5]).finish(model)
+    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 3, "mAP": 0.5}
+    evaluation(tmp_path, []).finish(model)
+
+
+def test_a_split_without_objects_has_no_map_and_no_best_weights(tmp_path):
+    train(new_model(), 3, evaluation(tmp_path, [None], every=0))
+    assert os.listdir(tmp_path) == ["tensorboard"]
+
+
+def test_weights_that_are_not_finite_are_named_and_not_saved(tmp_path):
+    model = new_model()
+    checkpoints = callbacks.Checkpoints(model, str(tmp_path), every=2, keep=1)
+    train(model, 2, checkpoints)
+    model.roi_head.cls_score.bias.assign([0, np.nan, 0, 0])
+    words = r"weights roi_head/cls_score/bias are not finite after step 2; .*/ckpt-2;"
+    with pytest.raises(InputError, match=words):
+        checkpoints.save()
+    assert checkpoints.latest.endswith("ckpt-2")
+    again = new_model()
+    assert callbacks.Checkpoints(again, str(tmp_path), every=2, keep=1).restore()
+    assert np.isfinite(again.roi_head.cls_score.bias.numpy()).all()

@@ -1,4 +1,4 @@
-"""Pictures in, pictures with detections out: what the binaries that detect have in common."""
+"""Image files in, images with detections drawn out: what the binaries that detect share."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 
+from ohem_tf import images
+from ohem_tf.data import checks
 from ohem_tf.errors import InputError
 from ohem_tf.files import make_folder, write_json
 from ohem_tf.inference import drawing
 from ohem_tf.inference.detection import Detections
 
-_PAGE = 24  # pictures on the page
+_PAGE = 24  # images on the page
 _PAGE_NAME = "detections"
 
 
@@ -30,23 +33,50 @@ def find(pattern: str, max_images: int) -> list[str]:
     return paths[: max_images or None]
 
 
+def read(path: str) -> tuple[bytes, np.ndarray]:
+    """Reads an image as `prepare` stores it, with the pixels that evaluation sees.
+
+    JPEG and PNG files are taken as they are; what TensorFlow does not decode to RGB (other formats,
+    CMYK) becomes a PNG, without loss. An EXIF orientation is ignored.
+
+    Returns:
+      A JPEG or PNG file, and what `images.decode` makes of it: [H, W, 3] uint8 RGB.
+
+    Raises:
+      InputError: no such file, or no image that can be decoded.
+    """
+    try:
+        encoded, _ = checks.read_encoded(path)
+        image = checks.open_image(encoded)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--images: {path}: {error}; expected an image file") from error
+    try:
+        pixels = images.decode(encoded).numpy()
+        if pixels.shape[:2] == (image.height, image.width):
+            return encoded, pixels
+    except tf.errors.OpError:
+        pass
+    encoded = checks.encode_png(image)
+    return encoded, images.decode(encoded).numpy()
+
+
 def names(paths: Sequence[str]) -> list[str]:
-    """Names of the output pictures, without extension.
+    """Names of the output images, without extension.
 
     Raises:
       InputError: two inputs would share one.
     """
     stems = [os.path.splitext(os.path.basename(path))[0] for path in paths]
-    taken = {_PAGE_NAME: f"the page of all pictures, {_PAGE_NAME}.png"}
+    taken = {_PAGE_NAME: f"the page of images, {_PAGE_NAME}.png"}
     for path, stem in zip(paths, stems, strict=True):
         if stem in taken:
-            raise InputError(f"--images: {path} would overwrite the picture of {taken[stem]}")
+            raise InputError(f"--images: {path} would overwrite the output of {taken[stem]}")
         taken[stem] = path
     return stems
 
 
 class Album:
-    """A folder with a picture per image, one page of the first, and detections.json.
+    """A folder with a drawing of each image, one page of the first few, and detections.json.
 
     detections.json holds for each image a list of {"class", "score", "box": [ymin, xmin, ymax,
     xmax] in pixels, half-open}.
@@ -64,7 +94,7 @@ class Album:
           min_score: of the detections that are drawn; detections.json holds all.
 
         Raises:
-          InputError: it cannot be made, or two pictures would have the same name.
+          InputError: it cannot be made, or two drawings would have the same name.
         """
         make_folder(folder, "output")
         self._names = dict(zip(paths, names(paths), strict=True))
@@ -76,10 +106,12 @@ class Album:
         """Draws the detections of the image at `path`, which holds `image` [H, W, 3] uint8."""
         self._results[path] = as_json(found, self._classes)
         sure = found.scores >= self._min_score
-        picture = drawing.draw_detections(image, *(x[sure] for x in found), self._classes)
-        picture.save(os.path.join(self._folder, f"{self._names[path]}.png"))
+        drawn = drawing.draw_detections(
+            image, found.boxes[sure], found.scores[sure], found.classes[sure], self._classes
+        )
+        drawn.save(os.path.join(self._folder, f"{self._names[path]}.png"))
         if len(self._page) < _PAGE:
-            self._page.append(picture)
+            self._page.append(drawn)
 
     def finish(self) -> str:
         """Writes the page and detections.json; returns a line that says what is where."""
@@ -87,7 +119,7 @@ class Album:
         page.save(os.path.join(self._folder, f"{_PAGE_NAME}.png"))
         write_json(os.path.join(self._folder, f"{_PAGE_NAME}.json"), self._results)
         count = len(self._results)
-        return f"{count} pictures, {_PAGE_NAME}.png and {_PAGE_NAME}.json in {self._folder}"
+        return f"{count} images, {_PAGE_NAME}.png and {_PAGE_NAME}.json in {self._folder}"
 
 
 def as_json(found: Detections, classes: Sequence[str]) -> list[dict]:
