@@ -27,7 +27,7 @@ def compare(
     Args:
       predictors: {name: detector}.
       records: a split with annotations.
-      max_images: the first so many.
+      max_images: at most this many, the first ones.
       evaluation: config.evaluation.
 
     Returns:

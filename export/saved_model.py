@@ -2,9 +2,9 @@
 
     python -m export.saved_model --config=configs/NAME.py --workdir=DIR --output=EXPORT_DIR
 
-writes EXPORT_DIR/1/, then 2/ and so on: pictures and proposals in, final detections out, in
-operations of TensorFlow alone (see served.py for the signatures). A version appears whole or not at
-all. --dtype and --svd make it faster; what they cost is measured on the eval split, and printed.
+writes EXPORT_DIR/1/, then 2/ and so on: images and proposals in, final detections out, in
+operations of TensorFlow alone (see served.py for the signatures). A version is written atomically.
+--dtype and --svd make it faster; what they cost is measured on the eval split, and printed.
 """
 
 from __future__ import annotations

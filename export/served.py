@@ -26,8 +26,8 @@ class ServedDetector(tf.Module):
     Outputs of `serving_default` and `from_tensors`, named and scaled as the TF Object Detection
     API's exporter does (research/object_detection/exporter_lib_v2.py), all float32:
 
-      detection_boxes: [B, D, 4] [ymin, xmin, ymax, xmax] in shares of height and width, 0 to 1.
-      detection_scores: [B, D], falling.
+      detection_boxes: [B, D, 4] [ymin, xmin, ymax, xmax] normalized by height and width, 0 to 1.
+      detection_scores: [B, D], descending.
       detection_classes: [B, D] 1-based: 1 is the first line of assets/classes.txt.
       num_detections: [B]: so many rows of each image are detections; zeros fill up to D, which is
         the setting `max_detections`.

@@ -1,4 +1,4 @@
-"""Version folders as TensorFlow Serving reads them: whole or not there, numbers rising."""
+"""Version folders as TensorFlow Serving reads them: written atomically, numbers rising."""
 
 from __future__ import annotations
 

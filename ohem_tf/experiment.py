@@ -47,7 +47,7 @@ def build_model(config: ConfigDict, num_classes: int, load_weights: bool = True)
         config.head.dropout,
         config.dtype,
     )
-    pretrained.start_hidden(head.hidden, fully_connected, config.backbone.weights)
+    pretrained.init_fc_layers(head.hidden, fully_connected, config.backbone.weights)
     return FastRCNN(
         backbone, head, build_sampler(config), config.head.pooling, config.fg_iou, config.seed
     )
@@ -121,7 +121,7 @@ def trained_config(
         for name in sorted(gone):
             raise InputError(
                 f"{workdir}/{CONFIG}: {section}.{name} is no field of this version; remove or "
-                "rename it there (ohem_tf/config.py has them all)"
+                "rename it there (ohem_tf/settings.py has them all)"
             )
     validate(resolved)
     return resolved

@@ -166,7 +166,7 @@ def test_two_voc_years_train_as_one(tmp_path):
     seen: dict[str, set] = {}
     for step, batch in enumerate(stream.dataset().take(7).as_numpy_iterator()):  # one epoch of 14
         for i, image_id in enumerate(stream.image_ids(step)):
-            mirrored = stream.choice(2 * step + i).mirrored
+            mirrored = stream.choice(2 * step + i).flipped
             seen.setdefault(image_id, set()).add(mirrored)
             if image_id == "f":
                 expected = [[4, 4, 24, 24], [19, 24, 36, 44]]

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,6 @@ import tiny_voc
 from ohem_tf import prepare
 from ohem_tf.data import records
 from ohem_tf.errors import InputError
-from ohem_tf.files import temporary_name
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -92,27 +92,34 @@ def test_workers_do_not_change_the_result(root, tmp_path):
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(root, tmp_path, monkeypatch):
-    prepare.prepare(options(root, tmp_path / "whole"))
-    broken = tmp_path / "broken"
+KILLED = """
+    import os, signal, sys
+    from ohem_tf import prepare
+    from ohem_tf.data import records
+
     write, written = records.write_shard, []
 
-    def die_within_the_third(path, examples):
-        if len(written) == 2:
-            next(iter(examples))
-            raise KeyboardInterrupt
+    def write_then_die(path, examples):
+        if len(written) == 2:  # two shards are done: die within the third
+            write(path, (os.kill(os.getpid(), signal.SIGKILL) or e for e in examples))
         write(path, examples)
         written.append(path)
 
-    monkeypatch.setattr(records, "write_shard", die_within_the_third)
-    with pytest.raises(KeyboardInterrupt):
-        prepare.prepare(options(root, broken))
-    # A process that is killed leaves what it had written of the shard.
-    (broken / temporary_name("train-00002-of-00003.tfrecord")).write_bytes(b"the first of five")
+    records.write_shard = write_then_die
+    prepare.prepare(prepare.Options("voc", sys.argv[1], ("train", "test"), sys.argv[2],
+                                    shard_size=2))
+"""
+
+
+def test_a_killed_run_resumes_to_the_same_bytes(root, tmp_path):
+    prepare.prepare(options(root, tmp_path / "whole"))
+    broken = tmp_path / "broken"
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(root), str(broken)]
+    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=False)
+    assert run.returncode == -9, run.stderr.decode()
     assert not (broken / "dataset.json").exists()
-    before = {path: path.stat() for path in written}
+    before = {path: path.stat() for path in broken.glob("*.tfrecord")}
     assert len(before) == 2
-    monkeypatch.undo()
     prepare.prepare(options(root, broken))
     for path, stat in before.items():
         now = path.stat()

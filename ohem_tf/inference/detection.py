@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Detections(NamedTuple):
-    """D detections of one image, in order of falling score.
+    """D detections of one image, sorted by descending score.
 
     Attributes:
       boxes: [D, 4] float32 pixels of the image.

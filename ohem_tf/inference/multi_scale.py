@@ -22,14 +22,14 @@ class View(NamedTuple):
 
     Attributes:
       features: [1, h, w, C] feature map.
-      mirrored: the feature map of the mirrored image, or None.
+      flipped: the feature maps of the flipped image, or None.
       size: [2] int32 height and width of the resized image.
       scale: [] float32 factor from the original to the resized image.
       used: [] bool; False if the cap made the scale equal to the one before.
     """
 
     features: tf.Tensor
-    mirrored: tf.Tensor | None
+    flipped: tf.Tensor | None
     size: tf.Tensor
     scale: tf.Tensor
     used: tf.Tensor
@@ -49,7 +49,7 @@ def make_views(
       image: [H, W, 3] RGB in 0..255, any dtype, original size.
       shortest_sides: of the resized images, pixels, in any order.
       longest_side: cap of the longest side. Scales that it makes equal are computed once.
-      flip: whether to compute the features of the mirrored images too.
+      flip: whether to compute the features of the flipped images too.
 
     Returns:
       One view per different shortest side, by rising scale.
@@ -67,7 +67,7 @@ def make_views(
         else:
             before = views[-1]
             used = scale > before.scale
-            same = (before.features, before.mirrored) if flip else (before.features,)
+            same = (before.features, before.flipped) if flip else (before.features,)
             maps = tf.cond(used, features, lambda same=same: same)
         size = tf.shape(resized)[:2]
         views.append(View(maps[0], maps[1] if flip else None, size, scale, used))
@@ -105,8 +105,8 @@ def score(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Scores and regresses RoIs on one view.
 
-    With the mirrored image, a RoI is scored on both: the result is the mean of the two
-    probabilities per class, and the mean of the two boxes per class (mirrored back).
+    With the flipped image, a RoI is scored on both: the result is the mean of the two
+    probabilities per class, and the mean of the two boxes per class (flipped back).
 
     Args:
       model: the detector.
@@ -118,8 +118,8 @@ def score(
       As `FastRCNN.score_rois`: [R, K+1] and [R, K+1, 4].
     """
     scores, boxes = model.score_rois(view.features, rois, view.scale)
-    if view.mirrored is None:
+    if view.flipped is None:
         return scores, boxes
-    flipped = box_ops.flip(rois, width)
-    mirrored_scores, mirrored_boxes = model.score_rois(view.mirrored, flipped, view.scale)
-    return (scores + mirrored_scores) / 2, (boxes + box_ops.flip(mirrored_boxes, width)) / 2
+    flipped_rois = box_ops.flip(rois, width)
+    flipped_scores, flipped_boxes = model.score_rois(view.flipped, flipped_rois, view.scale)
+    return (scores + flipped_scores) / 2, (boxes + box_ops.flip(flipped_boxes, width)) / 2

@@ -230,7 +230,7 @@ def _cut(network: keras.Model, layer: str, name: str) -> keras.Model:
         if at_stride is None:
             raise InputError(f"config.backbone.name: {name} has no layer at stride {_STRIDE}")
         output = at_stride.output
-    cut = keras.Model(network.inputs, output, name=network.name)
+    cut = keras.Model(network.inputs[0], output, name=network.name)
     if (stride := _stride(cut, cut)) != _STRIDE:
         raise InputError(
             f"config.backbone.layer: '{layer}' of {name} is at stride {stride}; only stride "

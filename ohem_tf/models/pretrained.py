@@ -35,7 +35,7 @@ def load_caffe_network(network: keras.Model, weights: str) -> dict[str, list[np.
       pooled map flattened in the order height, width, channels.
 
     Raises:
-      InputError: the weights cannot be had or do not fit.
+      InputError: the weights are unavailable or do not fit.
     """
     if weights == "none":
         return {}
@@ -59,7 +59,7 @@ def load_caffe_network(network: keras.Model, weights: str) -> dict[str, list[np.
     return {name: [x[kind] for kind in kinds if kind in x] for name, x in found.items()}
 
 
-def start_hidden(
+def init_fc_layers(
     layers: Sequence[keras.layers.Dense],
     fully_connected: dict[str, list[np.ndarray]],
     weights: str,

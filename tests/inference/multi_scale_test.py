@@ -98,7 +98,7 @@ def test_a_mirrored_view_sees_the_mirrored_image_and_rois():
     rois = np.float32([[3, 5, 40, 50], [10, 20, 60, 90], [0, 0, 64, 96]])
     (both,) = make_views(model, tf.constant(image), (64,), 1000, True)
     (mirrored,) = make_views(model, tf.constant(image[:, ::-1].copy()), (64,), 1000, False)
-    np.testing.assert_array_equal(both.mirrored, mirrored.features)
+    np.testing.assert_array_equal(both.flipped, mirrored.features)
     scores, boxes = multi_scale.score(model, both, rois, tf.constant(96))
     straight = model.score_rois(both.features, rois, both.scale)
     other = model.score_rois(mirrored.features, box_ops.flip(rois, 96), both.scale)

@@ -115,7 +115,7 @@ def test_keras_download_starts_the_layers_that_fit(capsys):
     }
     layers = [dense("fc6", 4, 6), dense("fc7", 6, 6), dense("fc8", 6, 6)]
     before = [layer.get_weights()[0] for layer in layers]
-    pretrained.start_hidden(layers, source, "imagenet")
+    pretrained.init_fc_layers(layers, source, "imagenet")
     after = [layer.get_weights()[0] for layer in layers]
     np.testing.assert_array_equal(after[0], before[0])
     np.testing.assert_array_equal(after[1], np.ones((6, 6)))
