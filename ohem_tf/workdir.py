@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from ohem_tf.errors import InputError, first_line
 from ohem_tf.files import atomic, write_json
 from ohem_tf.models.fast_rcnn import FastRCNN
+from ohem_tf.models.pretrained import load_weights
 from ohem_tf.version import __version__
 
 BEST = "best.json"
@@ -121,7 +122,7 @@ def restore(model: FastRCNN, path: str) -> None:
     """
     try:
         if path.endswith(".weights.h5"):
-            model.load_weights(path)
+            load_weights(model, path)
         else:
             status = checkpoint_of(model).restore(path)
             status.assert_existing_objects_matched().expect_partial()

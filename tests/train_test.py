@@ -235,7 +235,8 @@ def test_detect_draws_and_writes(trained, config_file, tmp_path):
     ]
     done = run("ohem_tf.detect", *arguments, "--min_score=0.1")
     assert done.returncode == 0, done.stderr
-    assert Image.open(tmp_path / "out" / "0.png").size == (128, 96)
+    with Image.open(tmp_path / "out" / "0.png") as drawn:
+        assert drawn.size == (128, 96)
     assert (tmp_path / "out" / "detections.png").exists()
     found = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert len(found) == 2

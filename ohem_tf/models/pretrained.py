@@ -8,6 +8,7 @@ flattened. `python -m ohem_tf.convert_caffe` writes such files.
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 
@@ -134,13 +135,26 @@ def load_keras_file(candidates: list[keras.Model], weights: str) -> keras.Model:
     problems = []
     for model in candidates:
         try:
-            model.load_weights(weights)
+            load_weights(model, weights)
             return model
         except (ValueError, OSError, KeyError) as error:
             problems.append(first_line(error))
     raise InputError(
         f"config.backbone.weights: {weights} does not fit {candidates[0].name}: {problems[0]}"
     )
+
+
+def load_weights(model: keras.Model, path: str) -> None:
+    """`model.load_weights`, less the warning for each layer of a file that does not fit.
+
+    Raises:
+      ValueError, OSError, KeyError: it does not fit, or is no such file.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.load_weights(path)
+    for warning in caught:  # it fits: what Keras has to say is news
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def _check_path(weights: str) -> None:

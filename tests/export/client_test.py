@@ -180,7 +180,8 @@ def test_the_binary_prints_draws_and_measures(backend, tmp_path):
         out = tmp_path / "out"
         done = run_client(f"--server={server}", images, f"--output={out}")
         assert done.returncode == 0, done.stderr
-        assert Image.open(out / "0.png").size == (128, 96)
+        with Image.open(out / "0.png") as drawn:
+            assert drawn.size == (128, 96)
         found = json.loads((out / "detections.json").read_text())
         assert [len(x) for x in found.values()] == [20, 20]
         done = run_client(f"--server={server}", images, "--bench", "--requests=4")
