@@ -132,6 +132,24 @@ def encode_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def as_decodable(encoded: bytes, image_format: str, height: int, width: int) -> tuple[bytes, str]:
+    """What `read_encoded` gave if TensorFlow decodes it at its size, else an RGB PNG of it.
+
+    Args:
+      encoded, image_format: of `read_encoded`.
+      height, width: as Pillow reads the image.
+    """
+    import tensorflow as tf  # not at the top: worker processes import this module
+
+    try:
+        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        if image.shape == (height, width, 3):
+            return encoded, image_format
+    except tf.errors.OpError:
+        pass
+    return encode_png(open_image(encoded)), "png"
+
+
 def check_object(item: Object, entry: Entry, height: int, width: int) -> Object | Problem:
     """Tests one object against its image; a box up to `TOLERANCE` outside comes back clipped."""
     if item.problem is not None:

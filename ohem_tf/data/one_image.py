@@ -120,21 +120,11 @@ def make_record(entry: checks.Checked, boxes: np.ndarray | None, settings: Setti
 
 def serialize(record: records.Record, classes: Sequence[str]) -> bytes:
     """The Example of a record; an image that TensorFlow does not decode becomes a PNG in it."""
-    if not _decodes(record):
-        png = checks.encode_png(checks.open_image(record.encoded))
-        record = dataclasses.replace(record, encoded=png, image_format="png")
+    encoded, image_format = checks.as_decodable(
+        record.encoded, record.image_format, record.height, record.width
+    )
+    record = dataclasses.replace(record, encoded=encoded, image_format=image_format)
     return records.to_example(record, classes)
-
-
-def _decodes(record: records.Record) -> bool:
-    """True if TensorFlow decodes the image, at its size."""
-    import tensorflow as tf
-
-    try:
-        image = tf.io.decode_image(record.encoded, channels=3, expand_animations=False)
-    except tf.errors.OpError:
-        return False
-    return image.shape == (record.height, record.width, 3)
 
 
 def _count(record: records.Record) -> Counts:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
 from ohem_tf import images
@@ -46,17 +45,11 @@ def read(path: str) -> tuple[bytes, np.ndarray]:
       InputError: no such file, or no image that can be decoded.
     """
     try:
-        encoded, _ = checks.read_encoded(path)
+        encoded, image_format = checks.read_encoded(path)
         image = checks.open_image(encoded)
     except (OSError, ValueError) as error:
         raise InputError(f"--images: {path}: {error}; expected an image file") from error
-    try:
-        pixels = images.decode(encoded).numpy()
-        if pixels.shape[:2] == (image.height, image.width):
-            return encoded, pixels
-    except tf.errors.OpError:
-        pass
-    encoded = checks.encode_png(image)
+    encoded, _ = checks.as_decodable(encoded, image_format, image.height, image.width)
     return encoded, images.decode(encoded).numpy()
 
 

@@ -90,14 +90,14 @@ def test_an_image_has_the_pixels_of_its_record(kind, kept, tmp_path):
 def test_an_image_that_only_pillow_decodes_is_read_as_a_png(tmp_path, monkeypatch):
     path = tmp_path / "a.jpg"
     path.write_bytes(file_of("JPEG"))
-    decode = images.decode
+    decode = tf.io.decode_image
 
-    def only_png(encoded):
+    def only_png(encoded, **kwargs):
         if encoded.startswith(b"\xff\xd8"):
             raise tf.errors.InvalidArgumentError(None, None, "no JPEG today")
-        return decode(encoded)
+        return decode(encoded, **kwargs)
 
-    monkeypatch.setattr(images, "decode", only_png)
+    monkeypatch.setattr(tf.io, "decode_image", only_png)
     encoded, pixels = album.read(str(path))
     assert encoded.startswith(b"\x89PNG")
     np.testing.assert_array_equal(pixels, Image.open(path))
