@@ -2,19 +2,19 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tiny
 import tiny_caffe
+from command_line import run
 
 from ohem_tf import convert_caffe, experiment
 from ohem_tf.config import paper
 from ohem_tf.errors import InputError
 from ohem_tf.workdir import load_saved
 
+CONVERT = "ohem_tf.convert_caffe"
 BGR_MEAN = np.float32([102.9801, 115.9465, 122.7717])
 POOL, HIDDEN = 2, (32, 16)
 SHAPES = {
@@ -287,29 +287,23 @@ def get_config():
 """
 
 
-def binary(name, *flags):
-    command = [sys.executable, "-m", f"ohem_tf.{name}", *flags]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 @pytest.mark.slow
 def test_a_released_detector_is_evaluated(caffemodel, dataset, tmp_path):
     config = tmp_path / "config.py"
     config.write_text(CONFIG.format(data=str(dataset), pool=POOL, hidden=HIDDEN))
     flags = [f"--config={config}", f"--workdir={tmp_path / 'new'}"]
-    done = binary("convert_caffe", f"--caffemodel={caffemodel}", *flags)  # classes of the data set
+    done = run(CONVERT, f"--caffemodel={caffemodel}", *flags)  # classes of the data set
     assert done.returncode == 0, done.stderr
-    done = binary("evaluate", *flags)
+    done = run("ohem_tf.evaluate", *flags)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert list(result["AP"]) == list(tiny.CLASSES)
     assert 0 <= result["mAP"] <= 1
 
 
-@pytest.mark.slow
 def test_the_binary_writes_an_npz(caffemodel, tmp_path):
     output = tmp_path / "folder" / "weights.npz"
-    done = binary("convert_caffe", f"--caffemodel={caffemodel}", f"--output={output}")
+    done = run(CONVERT, f"--caffemodel={caffemodel}", f"--output={output}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"{output}: {', '.join(SHAPES)}"
     assert [x.name for x in output.parent.iterdir()] == [output.name]
@@ -333,10 +327,6 @@ WRONG_FLAGS = {
 def test_wrong_flags_end_in_one_line(case, tmp_path, monkeypatch):
     given, expected = WRONG_FLAGS[case]
     monkeypatch.chdir(tmp_path)
-    values = convert_caffe.flags.FlagValues()
-    monkeypatch.setattr(convert_caffe.flags, "FLAGS", values)
-    for name in ("caffemodel", "output", "config", "workdir"):
-        convert_caffe.flags.DEFINE_string(name, None, name, flag_values=values)
-    convert_caffe.flags.DEFINE_list("classes", None, "classes", flag_values=values)
-    values(["convert_caffe", *given])
-    assert refusal(convert_caffe.main, ["convert_caffe"]).startswith(expected)
+    done = run(CONVERT, *given)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"error: {expected}")
