@@ -46,7 +46,7 @@ def build_model(config: ConfigDict, num_classes: int, load_weights: bool = True)
         config.head.dropout,
         config.dtype,
     )
-    pretrained.start_hidden(head.hidden, fully_connected, config.backbone.weights)
+    pretrained.init_fc_layers(head.hidden, fully_connected, config.backbone.weights)
     rois_per_image = config.train.rois_per_step // config.train.images_per_step
     if config.sampler == "ohem":
         sampler = HardMining(rois_per_image, **config.ohem)

@@ -34,7 +34,7 @@ def load_caffe_network(network: keras.Model, weights: str) -> dict[str, list[np.
       pooled map flattened in the order height, width, channels.
 
     Raises:
-      InputError: the weights cannot be had or do not fit.
+      InputError: the weights are unavailable or do not fit.
     """
     if weights == "none":
         return {}
@@ -58,15 +58,15 @@ def load_caffe_network(network: keras.Model, weights: str) -> dict[str, list[np.
     return {name: [x[kind] for kind in kinds if kind in x] for name, x in found.items()}
 
 
-def start_hidden(
+def init_fc_layers(
     layers: Sequence[keras.layers.Dense],
     fully_connected: dict[str, list[np.ndarray]],
     weights: str,
 ) -> None:
-    """Starts fc6 and fc7 of the head from pretrained weights, as the paper does.
+    """Initializes fc6 and fc7 of the head with pretrained weights, as the paper does.
 
     Args:
-      layers: of the head; those that have no pretrained weights stay as they are.
+      layers: of the head; those without pretrained weights stay as they are.
       fully_connected: of `backbones.build`.
       weights: config.backbone.weights, where they come from. Layers of Keras' own download that
         the head has in another size start at random; those of a file must fit.

@@ -168,8 +168,8 @@ def vgg16_arrays():
     rng = np.random.default_rng(0)
     arrays = {}
     for name, inputs, outputs in zip(CONVS, [3, *WIDTHS[:-1]], WIDTHS, strict=True):
-        arrays[f"{name}/kernel"] = rng.normal(size=(3, 3, inputs, outputs)).astype(np.float32)
-        arrays[f"{name}/bias"] = rng.normal(size=outputs).astype(np.float32)
+        arrays[f"{name}/kernel"] = rng.standard_normal((3, 3, inputs, outputs), np.float32)
+        arrays[f"{name}/bias"] = rng.standard_normal(outputs, np.float32)
     return arrays
 
 
@@ -211,7 +211,7 @@ def small_vgg16(monkeypatch):
     return build
 
 
-@pytest.mark.parametrize("include_top", [False, True])
+@pytest.mark.parametrize("include_top", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_keras_file(tmp_path, small_vgg16, include_top):
     saved = small_vgg16(include_top=include_top)
     path = str(tmp_path / "vgg16.weights.h5")

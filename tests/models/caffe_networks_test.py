@@ -53,7 +53,7 @@ def test_vggm_sizes_are_caffes(vggm):
     network = vggm.network
     stages = [network.get_layer(name).output for name in ("conv1", "pool1", "conv2", "pool2")]
     probe = keras.Model(network.inputs, [*stages, network.output])
-    assert caffe_sizes(600) == (297, 148, 73, 36)  # worked out by hand in the paper's notes
+    assert caffe_sizes(600) == (297, 148, 73, 36)  # worked out by hand
     assert caffe_sizes(800)[-1] == 49
     for pixels in [600, 800, 1000, *range(450, 482)]:
         shapes = probe.compute_output_shape((1, pixels, 800, 3))
