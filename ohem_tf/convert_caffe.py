@@ -1,15 +1,15 @@
-"""Turns weights that Caffe wrote into ours; no Caffe is needed. Two ways:
+"""Converts Caffe's weights to ours, without Caffe. Two ways:
 
     python -m ohem_tf.convert_caffe --caffemodel=FILE --output=FILE.npz
 
-writes weights to start training from: --config.backbone.weights=FILE.npz. For networks trained on
-ImageNet (VGG16, VGG_CNN_M_1024); of a detector, cls_score and bbox_pred are not used there.
+writes initial weights for training: --config.backbone.weights=FILE.npz. For networks trained on
+ImageNet (VGG16, VGG_CNN_M_1024); cls_score and bbox_pred of a detector are not used there.
 
     python -m ohem_tf.convert_caffe --caffemodel=FILE --config=configs/NAME.py --workdir=DIR \
         --classes=aeroplane,bicycle,...
 
-makes of a whole detector (Fast R-CNN's and OHEM's releases) a workdir that ohem_tf.evaluate and
-ohem_tf.detect take as if it had been trained here. The config names the same network.
+converts a whole detector (Fast R-CNN's and OHEM's releases) to a workdir that ohem_tf.evaluate and
+ohem_tf.detect read like that of a training run. The config names the same network.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _FULLY_CONNECTED = ("fc6", "fc7", "cls_score", "bbox_pred")
 
 
 def read_weights(path: str) -> pretrained.Weights:
-    """The weights of a .caffemodel, by our names and in our layouts.
+    """Reads the weights of a .caffemodel, with our names and layouts.
 
     - conv1_2 becomes block1_conv2, as Keras names it; conv1, fc6, ... keep their names.
     - Kernels of convolutions: [outputs, inputs, height, width] to [height, width, inputs, outputs].
@@ -47,14 +47,14 @@ def read_weights(path: str) -> pretrained.Weights:
       map [C, P, P], become [P, P, C].
     - bbox_pred: (dx, dy, dw, dh) of each class to (dy, dx, dh, dw).
 
-    Layers of other names are left out, with a printed line: fc8, and the read-only copies of the
-    head in OHEM's release, which are the same weights again.
+    Layers of other names are left out, and a line is printed: fc8, and the read-only copies of the
+    head in OHEM's release, which hold the same weights again.
 
     Args:
       path: see `caffemodel.read`.
 
     Raises:
-      InputError: the file cannot be read, or a layer of these names is not what it should be.
+      InputError: the file cannot be read, or one of these layers has unexpected shapes.
     """
     weights: pretrained.Weights = {}
     ignored, channels = [], 0
@@ -90,7 +90,7 @@ def read_weights(path: str) -> pretrained.Weights:
 
 
 def _outputs(kernel: np.ndarray, conv: re.Match | None) -> int:
-    """The outputs of a convolution or fully connected layer; -1 if it is none by its shape."""
+    """The number of outputs of a convolution or fully connected layer; -1 for other shapes."""
     if conv:
         return kernel.shape[0] if kernel.ndim == 4 else -1
     return kernel.shape[-2] if math.prod(kernel.shape[:-2]) == 1 else -1
@@ -133,38 +133,38 @@ def write_workdir(
     classes: Sequence[str],
     workdir: str,
 ) -> None:
-    """Makes a workdir of a whole detector.
+    """Converts a whole detector to a workdir.
 
-    The targets of the converted bbox_pred are not normalised (mean 0, std 1): the releases fold
+    The targets of the converted bbox_pred are not normalized (mean 0, std 1): the releases fold
     mean and std into the snapshots that they write.
 
     Args:
       path: the .caffemodel.
-      config: of the detector: `backbone.name` and `head` count.
+      config: of the detector: `backbone.name` and `head` must match the file.
       overrides: the fields of `config` that were given on the command line, for the record.
       classes: names in the order of cls_score, without background.
-      workdir: created if need be; gets config.json and a checkpoint.
+      workdir: created if needed; config.json and a checkpoint are written there.
 
     Raises:
-      InputError: the file is no detector of this config or of so many classes; the workdir holds
-        a checkpoint already.
+      InputError: the file is not a detector of this config or has another number of classes; the
+        workdir already holds a checkpoint.
     """
     validate(config)
     if config.backbone.name not in NETWORKS:
         raise InputError(
-            f"config.backbone.name: '{config.backbone.name}' is no network of Caffe's; a "
+            f"config.backbone.name: '{config.backbone.name}' is not a Caffe network; a "
             f".caffemodel fits {', '.join(NETWORKS)}"
         )
     if not all(classes) or len(set(classes)) < len(classes):
         raise InputError(f"--classes={','.join(classes)}: expected each name once")
     folder = os.path.join(workdir, CHECKPOINTS)
     if tf.train.latest_checkpoint(folder):
-        raise InputError(f"--workdir: {workdir} holds a checkpoint already; give another folder")
+        raise InputError(f"--workdir: {workdir} already holds a checkpoint; give another folder")
     weights = read_weights(path)
     if "cls_score" not in weights:
         raise InputError(
-            f"{path}: has no layer cls_score, so it is no detector; --output=FILE.npz makes of it "
-            "weights to start training from"
+            f"{path}: has no layer cls_score, so it is not a detector; --output=FILE.npz converts "
+            "it to initial weights for training"
         )
     scores = len(weights["cls_score"]["bias"])
     if scores != len(classes) + 1:
@@ -175,10 +175,10 @@ def write_workdir(
     model = experiment.build_model(config, len(classes), load_weights=False)
     head = model.roi_head
     layers = [*model.backbone.network.layers, *head.hidden, head.cls_score, head.bbox_pred]
-    spare = weights.keys() - {layer.name for layer in layers}
-    if spare:
+    unused = weights.keys() - {layer.name for layer in layers}
+    if unused:
         raise InputError(
-            f"{path}: the detector of the config lacks {', '.join(sorted(spare))}; change "
+            f"{path}: the detector of the config lacks {', '.join(sorted(unused))}; change "
             "config.backbone.name or config.head.hidden"
         )
     pretrained.assign(layers, weights, path)
@@ -190,15 +190,15 @@ def write_workdir(
 
 def define_flags() -> None:
     """Defines the flags."""
-    flags.DEFINE_string("caffemodel", None, "File that Caffe wrote.")
-    flags.DEFINE_string("output", None, "Weights to start training from: FILE.npz.")
+    flags.DEFINE_string("caffemodel", None, "The .caffemodel to convert.")
+    flags.DEFINE_string("output", None, "Initial weights for training: FILE.npz.")
     config_flags.DEFINE_config_file("config", None, "For a whole detector: its experiment.")
-    flags.DEFINE_string("workdir", None, "For a whole detector: new folder for it.")
+    flags.DEFINE_string("workdir", None, "For a whole detector: a new folder.")
     flags.DEFINE_list(
         "classes",
         None,
-        "For a whole detector: the names of its classes in its order, without background. Default: "
-        "those of the data set that the config evaluates on.",
+        "For a whole detector: its class names in the order of cls_score, without background. "
+        "Default: those of the data set that the config evaluates on.",
     )
 
 
@@ -211,7 +211,7 @@ def main(argv: Sequence[str]) -> None:
     chosen = {name for name in names if given[name].value is not None}
     if chosen not in ({"output"}, {"config", "workdir"}, {"config", "workdir", "classes"}):
         raise InputError(
-            "give either --output=FILE.npz for weights to start training from, or "
+            "give either --output=FILE.npz for initial weights for training, or "
             "--config=configs/NAME.py, --workdir=DIR and --classes for a whole detector"
         )
     if "workdir" in chosen:

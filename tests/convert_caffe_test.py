@@ -2,20 +2,20 @@
 
 import json
 import math
-import subprocess
-import sys
 
+import caffe_by_hand
 import numpy as np
 import pytest
 import tiny
 import tiny_caffe
+from command_line import run
 
 from ohem_tf import convert_caffe, experiment
 from ohem_tf.config import paper
 from ohem_tf.errors import InputError
 from ohem_tf.workdir import load_saved
 
-BGR_MEAN = np.float32([102.9801, 115.9465, 122.7717])
+CONVERT = "ohem_tf.convert_caffe"
 POOL, HIDDEN = 2, (32, 16)
 SHAPES = {
     "conv1": (96, 3, 7, 7),
@@ -66,69 +66,6 @@ def settings(**changes):
     return config
 
 
-# Caffe in numpy: maps are [C, H, W], boxes x1, y1, x2, y2 inclusive.
-
-
-def conv(x, layer, stride=1, pad=0):
-    kernel, bias = layer
-    x = np.pad(x, [(0, 0), (pad, pad), (pad, pad)])
-    windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[2:], axis=(1, 2))
-    windows = windows[:, ::stride, ::stride]
-    out = np.tensordot(kernel, windows, axes=([1, 2, 3], [0, 3, 4]))
-    return np.maximum(out + bias[:, None, None], 0)
-
-
-def lrn(x):
-    squares = np.pad(x**2, [(2, 2), (0, 0), (0, 0)])
-    sums = sum(squares[i : i + len(x)] for i in range(5))
-    return x / (2 + 5e-4 / 5 * sums) ** 0.75
-
-
-def max_pool(x):
-    rows, columns = (math.ceil((n - 3) / 2) + 1 for n in x.shape[1:])
-    cells = [
-        [x[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max((1, 2)) for j in range(columns)]
-        for i in range(rows)
-    ]
-    return np.array(cells).transpose(2, 0, 1)
-
-
-def roi_pool(x, roi):
-    x1, y1, x2, y2 = (math.floor(side / 16 + 0.5) for side in roi)
-    height, width = max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1)
-    out = np.zeros((len(x), POOL, POOL), np.float32)
-    for i in range(POOL):
-        for j in range(POOL):
-            rows = slice(y1 + i * height // POOL, y1 + math.ceil((i + 1) * height / POOL))
-            columns = slice(x1 + j * width // POOL, x1 + math.ceil((j + 1) * width / POOL))
-            cells = x[:, rows, columns]
-            out[:, i, j] = cells.max((1, 2)) if cells.size else 0
-    return out
-
-
-def caffe_detector(layers, bgr, rois):
-    """Probabilities [R, K+1] and boxes [R, K+1, 4] (x1, y1 and far edges) of `rois` [R, 4]."""
-    x = (bgr - BGR_MEAN).transpose(2, 0, 1)
-    x = max_pool(lrn(conv(x, layers["conv1"], 2)))
-    x = max_pool(lrn(conv(x, layers["conv2"], 2, pad=1)))
-    for name in ("conv3", "conv4", "conv5"):
-        x = conv(x, layers[name], pad=1)
-    x = np.stack([roi_pool(x, roi).ravel() for roi in rois])  # channels first
-    for name in ("fc6", "fc7"):
-        x = np.maximum(x @ layers[name][0].T + layers[name][1], 0)
-    scores = x @ layers["cls_score"][0].T + layers["cls_score"][1]
-    scores = np.exp(scores - scores.max(1, keepdims=True))
-    deltas = x @ layers["bbox_pred"][0].T + layers["bbox_pred"][1]
-    dx, dy, dw, dh = (deltas[:, i::4] for i in range(4))
-    x1, y1, x2, y2 = rois.T[..., None]
-    width, height = x2 - x1 + 1, y2 - y1 + 1
-    centre_x, centre_y = x1 + width / 2 + dx * width, y1 + height / 2 + dy * height
-    width, height = width * np.exp(dw), height * np.exp(dh)
-    sides = [centre_x - width / 2, centre_y - height / 2]
-    sides += [centre_x + width / 2, centre_y + height / 2]
-    return scores / scores.sum(1, keepdims=True), np.stack(sides, -1)
-
-
 def test_a_released_detector_gives_what_caffe_gives(caffemodel, arrays, tmp_path):
     workdir = str(tmp_path / "new")
     convert_caffe.write_workdir(caffemodel, settings(), {}, tiny.CLASSES, workdir)
@@ -137,7 +74,7 @@ def test_a_released_detector_gives_what_caffe_gives(caffemodel, arrays, tmp_path
 
     rgb = np.random.default_rng(1).integers(0, 256, (113, 150, 3)).astype(np.float32)
     rois = np.float32([[0, 0, 149, 112], [10, 20, 90, 70], [64, 5, 149, 60], [30, 40, 45, 47]])
-    probabilities, boxes = caffe_detector(arrays, rgb[..., ::-1], rois)
+    probabilities, boxes = caffe_by_hand.detector(arrays, rgb[..., ::-1], rois)
     assert np.ptp(probabilities, axis=0).max() > 0.1  # the RoIs differ, and so do the deltas
     assert np.abs(boxes - rois[:, None]).max() > 10
 
@@ -287,29 +224,23 @@ def get_config():
 """
 
 
-def binary(name, *flags):
-    command = [sys.executable, "-m", f"ohem_tf.{name}", *flags]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 @pytest.mark.slow
 def test_a_released_detector_is_evaluated(caffemodel, dataset, tmp_path):
     config = tmp_path / "config.py"
     config.write_text(CONFIG.format(data=str(dataset), pool=POOL, hidden=HIDDEN))
     flags = [f"--config={config}", f"--workdir={tmp_path / 'new'}"]
-    done = binary("convert_caffe", f"--caffemodel={caffemodel}", *flags)  # classes of the data set
+    done = run(CONVERT, f"--caffemodel={caffemodel}", *flags)  # classes of the data set
     assert done.returncode == 0, done.stderr
-    done = binary("evaluate", *flags)
+    done = run("ohem_tf.evaluate", *flags)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert list(result["AP"]) == list(tiny.CLASSES)
     assert 0 <= result["mAP"] <= 1
 
 
-@pytest.mark.slow
 def test_the_binary_writes_an_npz(caffemodel, tmp_path):
     output = tmp_path / "folder" / "weights.npz"
-    done = binary("convert_caffe", f"--caffemodel={caffemodel}", f"--output={output}")
+    done = run(CONVERT, f"--caffemodel={caffemodel}", f"--output={output}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"{output}: {', '.join(SHAPES)}"
     assert [x.name for x in output.parent.iterdir()] == [output.name]
@@ -333,10 +264,6 @@ WRONG_FLAGS = {
 def test_wrong_flags_end_in_one_line(case, tmp_path, monkeypatch):
     given, expected = WRONG_FLAGS[case]
     monkeypatch.chdir(tmp_path)
-    values = convert_caffe.flags.FlagValues()
-    monkeypatch.setattr(convert_caffe.flags, "FLAGS", values)
-    for name in ("caffemodel", "output", "config", "workdir"):
-        convert_caffe.flags.DEFINE_string(name, None, name, flag_values=values)
-    convert_caffe.flags.DEFINE_list("classes", None, "classes", flag_values=values)
-    values(["convert_caffe", *given])
-    assert refusal(convert_caffe.main, ["convert_caffe"]).startswith(expected)
+    done = run(CONVERT, *given)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"error: {expected}")

@@ -12,7 +12,7 @@ FRCN = HeuristicSampling(rois_per_image=64)
 
 
 def overlaps(foreground, background, ignored, seed=0):
-    """[R] max IoU of so many RoIs of each kind (at the paper's thresholds), shuffled."""
+    """[R] max IoU of RoIs, shuffled: how many of each kind, at the paper's thresholds."""
     rng = np.random.default_rng(seed)
     parts = [
         rng.uniform(0.5, 1.0, foreground),

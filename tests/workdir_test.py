@@ -49,7 +49,7 @@ def state(model):
     return [v.numpy() for v in (*model.variables, *model.optimizer.variables)]
 
 
-def test_saved_weights_detect_the_same_and_training_goes_on_unchanged(tmp_path):
+def test_saved_weights_detect_the_same_and_leave_the_training_state(tmp_path):
     model = trained()
     path = str(tmp_path / "some.weights.h5")
     before, found = state(model), detections(model)

@@ -64,10 +64,10 @@ def init_fc_layers(
     fully_connected: dict[str, list[np.ndarray]],
     weights: str,
 ) -> None:
-    """Starts fc6 and fc7 of the head from pretrained weights, as the paper does.
+    """Initializes fc6 and fc7 of the head with pretrained weights, as the paper does.
 
     Args:
-      layers: of the head; those that have no pretrained weights stay as they are.
+      layers: of the head; those without pretrained weights stay as they are.
       fully_connected: of `backbones.build`.
       weights: config.backbone.weights, where they come from. Layers of Keras' own download that
         the head has in another size start at random; those of a file must fit.

@@ -139,7 +139,9 @@ def test_vggm_from_a_file_that_keras_wrote(tmp_path):
     for a, b in zip(found.network.get_weights(), saved.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert fully_connected == {}
-    assert path in refusal(backbones.build, "MobileNetV2", path)
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6)])
+    other.save_weights(path)
+    assert path in refusal(backbones.build, "vgg_cnn_m_1024", path)
 
 
 def test_a_layer_inside_another_is_assigned_by_its_own_name():

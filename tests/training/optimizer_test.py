@@ -142,21 +142,6 @@ def test_2_replicas_give_the_weights_of_1(expected):
     assert largest_difference(train(caffe_sgd, strategy), expected) < 2e-6
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        lambda: keras.optimizers.SGD(schedule(), momentum=0.9, weight_decay=DECAY),
-        lambda: keras.optimizers.SGD(schedule(), momentum=0.9),
-        lambda: CaffeSGD(schedule(), momentum=0.9, weight_decay=2 * DECAY),
-        lambda: CaffeSGD(schedule(), momentum=0.8, weight_decay=DECAY),
-        lambda: CaffeSGD(BASE, momentum=0.9, weight_decay=DECAY),
-    ],
-    ids=["keras_decoupled_decay", "no_decay", "decay_twice", "momentum", "constant_rate"],
-)
-def test_other_solvers_differ(expected, other):
-    assert largest_difference(train(other), expected) > 1e-3
-
-
 def test_decay_alone_reaches_what_the_prototxt_decays():
     model = TwoLayers()
     before = [v.numpy() for v in model.trainable_variables]
