@@ -2,7 +2,8 @@
 #
 #   make quickstart   scenes -> records -> training with OHEM -> SavedModel -> detections -> mAP, in
 #                     runs/quickstart
-#   make test         the tests; make test ARGS="tests/evaluation -m 'not slow'" runs some
+#   make test         the tests, in two processes; make test ARGS="tests/evaluation -m 'not slow'"
+#                     runs some, and JOBS=0 in one process, for a debugger or a single test
 #   make lint         format, rules, who imports whom, types
 #   make build-files  rewrites the BUILD files from the imports
 #   make clean        removes .venv and caches, and leaves runs/ alone
@@ -14,6 +15,8 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 RUN := $(VENV)/bin/python -m
 OUT := runs/quickstart
+# Processes for the tests: most of their time is one thread's (tracing), whatever TensorFlow's are.
+JOBS ?= 2
 
 .PHONY: help quickstart test lint build-files clean
 
@@ -36,12 +39,13 @@ quickstart: $(VENV)/.quickstart
 	$(RUN) ohem_tf.evaluate --config=configs/quickstart.py --workdir=$(OUT)/model
 
 test: $(VENV)/.test
-	$(RUN) pytest $(ARGS)
+	$(RUN) pytest --numprocesses=$(JOBS) --dist=loadfile $(ARGS)
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports --no-cache --no-logo
+	$(VENV)/bin/mypy
 
 build-files: $(VENV)/.made
 	$(VENV)/bin/python tests/build_files.py

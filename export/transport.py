@@ -140,7 +140,7 @@ class Rest:
         self, signature: str, inputs: Mapping[str, np.ndarray], timeout: float
     ) -> dict[str, np.ndarray]:
         """See `Transport.call`."""
-        body = {
+        body: dict[str, Any] = {
             "signature_name": signature,
             "inputs": {name: _json_of(value) for name, value in inputs.items()},
         }

@@ -11,10 +11,9 @@ Every function takes numpy arrays or tensors, eager or in a graph, and any numbe
 
 from __future__ import annotations
 
-import numpy as np
 import tensorflow as tf
 
-Array = tf.Tensor | np.ndarray
+from ohem_tf.arrays import Array
 
 
 def _edges(boxes: Array) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -82,7 +83,7 @@ def validate(config: ConfigDict) -> None:
     _check(config.seed < 2**31, "seed", config.seed, "less than 2^31")
 
 
-def _get(config: ConfigDict, name: str) -> object:
+def _get(config: ConfigDict, name: str) -> Any:
     for part in name.split("."):
         config = config[part]
     return config

@@ -121,7 +121,7 @@ def write_npz(weights: pretrained.Weights, path: str) -> None:
     arrays = {f"{name}/{kind}": x for name, kinds in weights.items() for kind, x in kinds.items()}
     try:
         with atomic(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
     except OSError as error:
         raise InputError(f"--output: {path} cannot be written: {error.strerror}") from error
 

@@ -48,7 +48,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     try:
         remaining = flags.FLAGS(argv)
         if "config" in flags.FLAGS and flags.FLAGS["config"].present:
-            _ = flags.FLAGS["config"].value.keys  # raises here if the file did not load
+            _ = flags.FLAGS.config.keys  # raises here if the file did not load
         return remaining
     except flags.Error as error:
         sys.exit(_report(_cause(error)))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import tensorflow as tf
 
+from ohem_tf.arrays import Array
 from ohem_tf.losses import RoILosses
 from ohem_tf.sampler import RoIs, Sampler
 from ohem_tf.settings import HardMiningSettings
-
-Array = tf.Tensor | np.ndarray
 
 
 def select_hard_rois(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
-Array = tf.Tensor | np.ndarray
+from ohem_tf.arrays import Array
 
 
 class RoILosses(NamedTuple):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from ohem_tf import boxes as box_ops
-
-Array = tf.Tensor | np.ndarray
+from ohem_tf.arrays import Array
 
 
 class Matches(NamedTuple):

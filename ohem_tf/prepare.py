@@ -15,11 +15,12 @@ import dataclasses
 import functools
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 from absl import flags
 
 from ohem_tf import errors
@@ -81,7 +82,7 @@ def prepare(options: Options) -> dict[str, Any]:
         make_record = functools.partial(one_image.make_record, settings=settings)
 
         def make_records(entries: Sequence[checks.Checked]) -> Iterator[one_image.Prepared]:
-            boxes = itertools.repeat(None)
+            boxes: Iterable[np.ndarray | None] = itertools.repeat(None)
             if source is not None:
                 boxes = (source.get(entry, options.min_proposal_size) for entry in entries)
             return workers.map(make_record, entries, boxes)
@@ -100,7 +101,12 @@ def prepare(options: Options) -> dict[str, Any]:
 def _existing(options: Options) -> dict[str, Any]:
     """dataset.json of the output as far as it counts for this run; without one, an empty one."""
     path = Path(options.output) / "dataset.json"
-    fresh = {"format": options.format, "classes": [], "category_ids": None, "splits": {}}
+    fresh: dict[str, Any] = {
+        "format": options.format,
+        "classes": [],
+        "category_ids": None,
+        "splits": {},
+    }
     if not path.exists():
         return fresh
     dataset = records.read_dataset_info(options.output)
@@ -123,12 +129,13 @@ def _list_split(options: Options, name: str) -> splits.Split:
     """Reads what a split lists, but no image."""
     how = (name, options.on_bad_record, not options.no_annotations)
     if options.format == "voc":
+        assert options.root is not None  # Options has checked it
         return splits.list_voc(options.root, *how)
     kind = "image_info" if options.no_annotations else "instances"
     annotations = options.annotations or f"{options.root}/annotations/{kind}_{{split}}.json"
     images = options.images or f"{options.root}/{{split}}"
-    paths = (path.replace("{split}", name) for path in (annotations, images))
-    return splits.list_coco(*paths, *how)
+    annotations, images = (path.replace("{split}", name) for path in (annotations, images))
+    return splits.list_coco(annotations, images, *how)
 
 
 def _need_classes(options: Options, dataset: dict[str, Any], split: splits.Split) -> None:

@@ -29,9 +29,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from absl import flags
-from matplotlib.figure import Figure
 from ml_collections import ConfigDict, config_flags
-from tabulate import tabulate
 from tqdm import tqdm
 
 from ohem_tf import experiment
@@ -39,7 +37,8 @@ from ohem_tf.data import statistics
 from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.errors import InputError, run
-from ohem_tf.files import make_folder, write_json
+from ohem_tf.evaluation.loss_curves import check_plot, plot, table
+from ohem_tf.files import write_json
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.models.roi_network import NON_FINITE
 from ohem_tf.workdir import ROI_LOSS, SNAPSHOTS, load_saved, restore, snapshots
@@ -127,50 +126,6 @@ def measure(
         workdir: _measure_run(workdir, config, settings, stream, normalisation)
         for workdir, config in configs.items()
     }
-
-
-def check_plot(path: str) -> None:
-    """Raises InputError unless `plot` can write to `path`; makes its folder."""
-    kinds = Figure().canvas.get_supported_filetypes()
-    if os.path.splitext(path)[1][1:].lower() not in kinds or os.path.isdir(path):
-        raise InputError(f"--output: {path} must end in one of .{', .'.join(sorted(kinds))}")
-    make_folder(os.path.dirname(path) or ".", "output")
-
-
-def plot(results: Mapping[str, Sequence[Mapping]], path: str) -> None:
-    """Draws one curve per run over the steps of its snapshots.
-
-    Args:
-      results: see `measure`.
-      path: the picture, in a format that matplotlib writes (.png, .pdf, .svg).
-    """
-    names = [os.path.basename(os.path.normpath(workdir)) for workdir in results]
-    labels = names if len(set(names)) == len(names) else list(results)
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axis = figure.subplots()
-    for label, points in zip(labels, results.values(), strict=True):
-        axis.plot([p["step"] for p in points], [p["loss"] for p in points], "o-", label=label)
-    (images,) = {p["images"] for points in results.values() for p in points}
-    axis.set_title(f"mean loss over all RoIs of {images} images")
-    axis.set_xlabel("step")
-    axis.set_ylabel("loss per RoI")
-    axis.grid(alpha=0.3)
-    axis.legend()
-    figure.savefig(path, dpi=90)
-
-
-def table(results: Mapping[str, Sequence[Mapping]]) -> str:
-    """What `measure` found as lines of text for a terminal."""
-    means = ("loss", "cls", "box")
-    rows = [
-        (workdir, p["step"], *(f"{p[name]:.4f}" for name in means))
-        for workdir, points in results.items()
-        for p in points
-    ]
-    align = ("left", *["right"] * 4)
-    text = tabulate(rows, ("run", "step", *means), colalign=align, disable_numparse=True)
-    point = next(iter(results.values()))[0]
-    return f"{text}\nmeans over the {point['rois']} RoIs of {point['images']} images"
 
 
 def _common_settings(configs: Mapping[str, ConfigDict], split: str | None) -> dict[str, Any]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import tensorflow as tf
 
-Array = tf.Tensor | np.ndarray
+from ohem_tf.arrays import Array
 
 
 def roi_max_pool(

@@ -12,21 +12,20 @@ import tensorflow as tf
 
 from ohem_tf import boxes as box_ops
 from ohem_tf import images
+from ohem_tf.arrays import Array
 from ohem_tf.data.records import RecordReader, from_example, parse_example
-
-Array = tf.Tensor | np.ndarray
 
 
 class Choice(NamedTuple):
     """What the stream holds at one position.
 
     Attributes:
-      index: of the record.
+      record: index of the record.
       flipped: whether the image is flipped left-right.
       shortest_side: to resize to, in pixels.
     """
 
-    index: int
+    record: int
     flipped: bool
     shortest_side: int
 
@@ -65,13 +64,13 @@ class TrainingStream:
         entry = int(_permutation(self.seed, epoch, copies * len(self.records))[place])
         random = np.random.default_rng([self.seed, 1, position])
         flipped = bool(random.integers(2)) if self.flip == "random" else entry >= len(self.records)
-        side = self.shortest_sides[random.integers(len(self.shortest_sides))]
+        side = self.shortest_sides[int(random.integers(len(self.shortest_sides)))]
         return Choice(entry % len(self.records), flipped, int(side))
 
     def image_ids(self, step: int) -> list[str]:
         """Ids of the images in the batch at `step`."""
         positions = range(step * self.images_per_step, (step + 1) * self.images_per_step)
-        return [from_example(self.records[self.choice(p).index]).image_id for p in positions]
+        return [from_example(self.records[self.choice(p).record]).image_id for p in positions]
 
     def dataset(self, first_step: int = 0) -> tf.data.Dataset:
         """Batches from `first_step` on, without end.

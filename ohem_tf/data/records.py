@@ -226,7 +226,7 @@ def frame_offsets(path: str | os.PathLike[str]) -> list[tuple[int, int]]:
     Raises:
       InputError: the file ends within a record.
     """
-    frames = []
+    frames: list[tuple[int, int]] = []
     size = os.path.getsize(path)
     position = 0
     with open(path, "rb") as file:

@@ -76,21 +76,24 @@ def visibility(layers: tuple[Layer, ...]) -> Iterator[tuple[Layer, np.ndarray, f
             for later in layers[index + 1 :]:
                 seen *= 1 - later.alpha
             visible = seen >= 0.5
-            whole = np.count_nonzero(layer.alpha >= 0.5)
-            yield layer, visible, 1 - np.count_nonzero(visible) / max(whole, 1)
+            whole = max(int(np.count_nonzero(layer.alpha >= 0.5)), 1)
+            yield layer, visible, 1 - int(np.count_nonzero(visible)) / whole
 
 
 def _annotate(layer: Layer, visible: np.ndarray, hidden: float) -> SceneObject:
     rows, columns = (np.flatnonzero(visible.any(axis=axis)) for axis in (1, 0))
-    box = (columns[0] + 1, rows[0] + 1, columns[-1] + 1, rows[-1] + 1)
-    return SceneObject(layer.cutout.name, tuple(int(n) for n in box), hidden > DIFFICULT)
+    left, top, right, bottom = (
+        int(n) + 1 for n in (*columns[[0]], *rows[[0]], *columns[[-1]], *rows[[-1]])
+    )
+    return SceneObject(layer.cutout.name, (left, top, right, bottom), hidden > DIFFICULT)
 
 
 class _Deck:
     """Cards drawn in shuffled rounds: each comes once before any comes again."""
 
     def __init__(self, rng: np.random.Generator, cards: tuple[Any, ...]) -> None:
-        self._rng, self._cards, self._left = rng, cards, []
+        self._rng, self._cards = rng, cards
+        self._left: list[Any] = []
 
     def draw(self) -> Any:
         if not self._left:
@@ -268,9 +271,9 @@ def montage(scenes: Sequence[Scene], columns: int = 4, width: int = 1000) -> Ima
     heights = [max(picture.height for picture in row) + gap for row in rows]
     sheet = Image.new("RGB", (width, sum(heights) + gap), "white")
     y = gap
-    for row, height in zip(rows, heights, strict=True):
+    for framed, height in zip(rows, heights, strict=True):
         x = gap
-        for picture in row:
+        for picture in framed:
             sheet.paste(picture, (x, y))
             x += picture.width + gap
         y += height

@@ -134,9 +134,11 @@ def write(
     kept = len(entries) - len(missing)
     with tqdm(desc=f"{verb} {split}", total=len(entries), initial=kept, unit="image") as progress:
         for name, chunk in todo:
-            counts = []
+            counts: list[one_image.Counts] = []
 
-            def serialized(chunk=chunk, counts=counts) -> Iterator[bytes]:
+            def serialized(
+                chunk: Sequence[checks.Checked] = chunk, counts: list[one_image.Counts] = counts
+            ) -> Iterator[bytes]:
                 made = itertools.islice(prepared, len(chunk))
                 for _, image in zip(chunk, made, strict=True):
                     counts.append(image.counts)

@@ -18,7 +18,10 @@ _MIN_SAMPLES = 2
 def fixed_target_statistics(num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean 0 and std (.1, .1, .2, .2) for every class: two [K+1, 4] float32."""
     rows = num_classes + 1
-    return (np.tile(np.float32(FIXED_MEAN), (rows, 1)), np.tile(np.float32(FIXED_STD), (rows, 1)))
+    return (
+        np.tile(np.array(FIXED_MEAN, np.float32), (rows, 1)),
+        np.tile(np.array(FIXED_STD, np.float32), (rows, 1)),
+    )
 
 
 def target_statistics(

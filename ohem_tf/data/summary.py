@@ -81,7 +81,8 @@ def table(split: str, entries: Sequence[checks.Checked], info: dict[str, Any], o
 
 def _class_table(entries: Sequence[checks.Checked], classes: Iterable[str]) -> str:
     columns = ("images", "objects", "difficult", "crowd")
-    counts = collections.Counter({(None, "images"): len(entries)})  # None: all classes
+    counts: collections.Counter[tuple[str | None, str]] = collections.Counter()
+    counts[None, "images"] = len(entries)  # None: all classes
     for entry in entries:
         counts.update((name, "images") for name in {item.name for item in entry.objects})
         for item in entry.objects:

@@ -19,6 +19,7 @@ R = TypeVar("R")
 def _leave_with_parent() -> None:
     """Ends a worker whose parent was killed: it would wait for work for ever."""
     parent = multiprocessing.parent_process()
+    assert parent is not None  # this runs in a worker
 
     def wait() -> None:
         parent.join()

@@ -96,7 +96,7 @@ def _rows(image: inputs.Arrays) -> list[dict]:
 
 def _dataset(classes: list[int], images: list[list[dict]]) -> COCO:
     """A COCO object made in memory. Ids start at 1: COCOeval takes annotation 0 for "no match"."""
-    annotations = []
+    annotations: list[dict] = []
     for image_id, rows in enumerate(images, 1):
         for row in rows:
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, **row})

@@ -107,7 +107,7 @@ def precision_recall(
     return curves
 
 
-def mean_average_precision(ap: Mapping[object, float]) -> float:
+def mean_average_precision(ap: Mapping[int, float]) -> float:
     """Mean over the classes that have data: those whose AP is not `nan`. `nan` if none has."""
     values = [value for value in ap.values() if not math.isnan(value)]
     return sum(values) / len(values) if values else math.nan

@@ -106,7 +106,9 @@ class Album:
         """Draws the detections of the image at `path`, which holds `image` [H, W, 3] uint8."""
         self._results[path] = as_json(found, self._classes)
         sure = found.scores >= self._min_score
-        drawn = drawing.draw_detections(image, *(x[sure] for x in found), self._classes)
+        drawn = drawing.draw_detections(
+            image, found.boxes[sure], found.scores[sure], found.classes[sure], self._classes
+        )
         drawn.save(os.path.join(self._folder, f"{self._names[path]}.png"))
         if len(self._page) < _PAGE:
             self._page.append(drawn)

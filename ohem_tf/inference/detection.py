@@ -9,22 +9,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from ohem_tf import boxes as box_ops
 from ohem_tf import nms
+from ohem_tf.arrays import Array
 from ohem_tf.inference import multi_scale
 from ohem_tf.settings import DetectionSettings
 
 if TYPE_CHECKING:
     from ohem_tf.models.fast_rcnn import FastRCNN
 
-Array = tf.Tensor | np.ndarray
-
 
 class Detections(NamedTuple):
-    """D detections of one image, in order of falling score.
+    """D detections of one image, sorted by descending score.
 
     Attributes:
       boxes: [D, 4] float32 pixels of the image.
@@ -115,7 +113,7 @@ def candidates(
       classes: None for all classes, or [R] int32: the only class of each RoI.
 
     Returns:
-      Class after class in rising order, each in the order of the RoIs.
+      Sorted by ascending class, within a class in the order of the RoIs.
     """
     label = tf.range(tf.shape(scores)[1])
     asked = label > 0 if classes is None else label == classes[:, None]

@@ -43,7 +43,7 @@ def draw_detections(
     found = sv.Detections(corners, confidence=scores[order], class_id=classes[order])
     labels = [
         f"{class_names[k - 1]} {score:.2f}"
-        for k, score in zip(found.class_id, found.confidence, strict=True)
+        for k, score in zip(classes[order], scores[order], strict=True)
     ]
     thickness = max(1, sv.calculate_optimal_line_thickness((width, height)) // 2)
     scale = max(0.35, 0.8 * sv.calculate_optimal_text_scale((width, height)))

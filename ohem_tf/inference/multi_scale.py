@@ -13,6 +13,7 @@ from ohem_tf import images
 
 if TYPE_CHECKING:
     from ohem_tf.models.fast_rcnn import FastRCNN
+    from ohem_tf.models.roi_network import Features
 
 _BEST_AREA = 224.0**2  # pixels that a RoI has at the best scale, in SPPnet and in the release
 
@@ -21,15 +22,15 @@ class View(NamedTuple):
     """An image at one scale.
 
     Attributes:
-      features: [1, h, w, C] feature map.
-      mirrored: the feature map of the mirrored image, or None.
+      features: its feature maps, see `FastRCNN.image_features`.
+      flipped: those of the flipped image, or None.
       size: [2] int32 height and width of the resized image.
       scale: [] float32 factor from the original to the resized image.
       used: [] bool; False if the cap made the scale equal to the one before.
     """
 
-    features: tf.Tensor
-    mirrored: tf.Tensor | None
+    features: Features
+    flipped: Features | None
     size: tf.Tensor
     scale: tf.Tensor
     used: tf.Tensor
@@ -49,10 +50,10 @@ def make_views(
       image: [H, W, 3] RGB in 0..255, any dtype, original size.
       shortest_sides: of the resized images, pixels, in any order.
       longest_side: cap of the longest side. Scales that it makes equal are computed once.
-      flip: whether to compute the features of the mirrored images too.
+      flip: whether to compute the features of the flipped images too.
 
     Returns:
-      One view per different shortest side, by rising scale.
+      One view per different shortest side, by ascending scale.
     """
     views: list[View] = []
     for side in sorted(set(shortest_sides)):
@@ -67,7 +68,7 @@ def make_views(
         else:
             before = views[-1]
             used = scale > before.scale
-            same = (before.features, before.mirrored) if flip else (before.features,)
+            same = (before.features, before.flipped) if flip else (before.features,)
             maps = tf.cond(used, features, lambda same=same: same)
         size = tf.shape(resized)[:2]
         views.append(View(maps[0], maps[1] if flip else None, size, scale, used))
@@ -79,12 +80,12 @@ def assign(rois: tf.Tensor, views: Sequence[View], scale_choice: str) -> list[tf
 
     Args:
       rois: [R, 4] float32 pixels of the original image.
-      views: by rising scale.
+      views: by ascending scale.
       scale_choice: "best": each RoI at the scale at which its area in resized pixels is closest to
         224 x 224 (ties: the smaller scale), as SPPnet and the release; "all": at every scale.
 
     Returns:
-      For each view the indices [R'] int32 of its RoIs, rising. A view that is not used gets none.
+      For each view the indices [R'] int32 of its RoIs, ascending; of a view that is not used, none.
     """
     if scale_choice == "all":
         chosen = [tf.fill(tf.shape(rois)[:1], view.used) for view in views]
@@ -105,8 +106,8 @@ def score(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Scores and regresses RoIs on one view.
 
-    With the mirrored image, a RoI is scored on both: the result is the mean of the two
-    probabilities per class, and the mean of the two boxes per class (mirrored back).
+    With the flipped image, a RoI is scored on both: the result is the mean of the two
+    probabilities per class, and the mean of the two boxes per class (flipped back).
 
     Args:
       model: the detector.
@@ -118,8 +119,8 @@ def score(
       As `FastRCNN.score_rois`: [R, K+1] and [R, K+1, 4].
     """
     scores, boxes = model.score_rois(view.features, rois, view.scale)
-    if view.mirrored is None:
+    if view.flipped is None:
         return scores, boxes
-    flipped = box_ops.flip(rois, width)
-    mirrored_scores, mirrored_boxes = model.score_rois(view.mirrored, flipped, view.scale)
-    return (scores + mirrored_scores) / 2, (boxes + box_ops.flip(mirrored_boxes, width)) / 2
+    flipped_rois = box_ops.flip(rois, width)
+    flipped_scores, flipped_boxes = model.score_rois(view.flipped, flipped_rois, view.scale)
+    return (scores + flipped_scores) / 2, (boxes + box_ops.flip(flipped_boxes, width)) / 2

@@ -66,7 +66,10 @@ class Backbone(keras.layers.Layer):
         super().__init__(name="backbone")
         self.network = network
         self.channels = int(network.output.shape[-1])
-        self.strides = (_stride(network, network),)
+        stride = _stride(network, network)
+        if stride is None:
+            raise ValueError(f"network {network.name}: its output is no feature map [N, h, w, C]")
+        self.strides = (stride,)
         self._order, self._mean, self._std = PREPROCESSING[preprocessing]
         self._settings = {
             "preprocessing": preprocessing,

@@ -16,6 +16,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray]]:
 
 
 def _layer(message: Message, name_field: int, blobs_field: int) -> tuple[str, list[np.ndarray]]:
-    name, blobs = "", []
+    name = ""
+    blobs: list[np.ndarray] = []
     for number, kind, value in _fields(message):
         if number == name_field and kind == _LENGTH:
             name = bytes(value).decode("utf-8")
@@ -79,7 +81,8 @@ def _layer(message: Message, name_field: int, blobs_field: int) -> tuple[str, li
 
 
 def _blob(message: Message) -> np.ndarray:
-    legacy, shape = {}, None
+    legacy: dict[int, int] = {}
+    shape: list[int] | None = None
     parts = [np.zeros(0, np.float32)]
     for number, kind, value in _fields(message):
         if number in (1, 2, 3, 4) and kind == _VARINT:
@@ -97,7 +100,7 @@ def _blob(message: Message) -> np.ndarray:
 
 
 def _dimensions(message: Message) -> list[int]:
-    dimensions = []
+    dimensions: list[int] = []
     for number, kind, value in _fields(message):
         if number == 1 and kind == _VARINT:
             dimensions.append(value)
@@ -109,7 +112,7 @@ def _dimensions(message: Message) -> list[int]:
     return dimensions
 
 
-def _fields(message: Message) -> Iterator[tuple[int, int, int | Message]]:
+def _fields(message: Message) -> Iterator[tuple[int, int, Any]]:
     """Number, wire type and value of each field: an int for a varint, else the bytes.
 
     Fixed-size fields of one number in a row, as an array is written that is not packed, come as
@@ -119,6 +122,7 @@ def _fields(message: Message) -> Iterator[tuple[int, int, int | Message]]:
       ValueError: this is no protobuf message, or it is cut off.
     """
     position = 0
+    value: int | Message
     while position < len(message):
         start = position
         key, position = _varint(message, position)

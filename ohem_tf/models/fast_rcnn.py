@@ -101,7 +101,8 @@ class FastRCNN(keras.Model):
         """One SGD step on the N images of `batch`, image by image."""
         images = unbatch(batch)
         global_n = len(images) * self.distribute_strategy.num_replicas_in_sync
-        gradients, metrics = [], []
+        gradients: list[tf.Tensor] = []
+        metrics: list[dict[str, tf.Tensor]] = []
         for image in images:
             with tf.control_dependencies(gradients):  # memory for one image at a time
                 image_gradients, image_metrics = self._image_step(image, global_n)

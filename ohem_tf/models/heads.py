@@ -80,7 +80,7 @@ class RoIHead(keras.layers.Layer):
             "dtype": self.compute_in,
         }
 
-    def build(self, pooled_shape: Sequence[int | None]) -> None:
+    def build(self, pooled_shape: tuple[int | None, int, int, int]) -> None:
         """Creates the weights for pooled features [R, P, P, C]."""
         width = int(np.prod(pooled_shape[1:]))
         for layer in self.hidden:

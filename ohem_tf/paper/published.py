@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -224,10 +224,9 @@ def _step(checkpoint: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _scales(sides: list[int], cap: int, several: tuple[int, ...]) -> str:
-    sides = tuple(sides)
+def _scales(sides: Sequence[int], cap: int, several: tuple[int, ...]) -> str:
     names = {((600,), 1000): "", (several, 1000): "M"}
-    return names.get((sides, cap), f"{','.join(map(str, sides))}px")
+    return names.get((tuple(sides), cap), f"{','.join(map(str, sides))}px")
 
 
 def _testing(detection: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from ohem_tf.paper import published
 from ohem_tf.workdir import CONFIG
 
 _COCO = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
-_KEYS = {
+_KEYS: dict[str, Any] = {
     "mAP": (int, float, type(None)),
     "AP": dict,
     "method": str,
@@ -135,7 +135,8 @@ def per_class(runs: Sequence[Run]) -> list[Table]:
         groups.setdefault(tuple(result.metrics["AP"]), []).append(result)
     tables = []
     for number, (classes, members) in enumerate(groups.items(), 1):
-        columns, values = ["class"], [[*classes, "mAP"]]
+        columns = ["class"]
+        values: list[list[Any]] = [[*classes, "mAP"]]
         for result in members:
             columns.append(f"{result.name} %")
             found = (*result.metrics["AP"].values(), result.metrics["mAP"])

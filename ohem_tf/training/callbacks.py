@@ -65,6 +65,7 @@ class TrainingLog(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Collects the values of a step; writes their means every `log_every` steps."""
+        logs = {} if logs is None else logs
         self._window.append(dict(logs))
         step = self.model.step
         if step % self._log_every == 0 or not self._shown:

@@ -96,7 +96,7 @@ objects = st.lists(st.tuples(box, st.integers(1, 3), st.booleans()), max_size=6)
 guesses = st.lists(st.tuples(box, st.integers(1, 4), st.sampled_from([0.1, 0.5, 0.9])), max_size=8)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.tuples(objects, guesses), max_size=4),
     st.sampled_from([0.2, 0.5, 1.0]),
