@@ -1,4 +1,4 @@
-"""What the exported graph checks of a request: shapes, the picture and its size, the proposals.
+"""What the exported graph checks of a request: shapes, the image and its size, the proposals.
 
 A check that fails ends the request with an error that names the input and the row of the batch; the
 next request runs as if nothing had happened. Where TensorFlow's own decoder finds the fault, the
@@ -55,7 +55,7 @@ def same_batch(
 
 
 def decode(encoded: tf.Tensor, row: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Decodes the picture of one row, once its header says that it is not too large.
+    """Decodes the image of one row, once its header says that it is not too large.
 
     Args:
       encoded: [] string, a whole JPEG or PNG file.
@@ -79,7 +79,7 @@ def decode(encoded: tf.Tensor, row: tf.Tensor, max_pixels: int) -> tf.Tensor:
 def size_checked(
     field: str, height: tf.Tensor, width: tf.Tensor, row: tf.Tensor, max_pixels: int
 ) -> contextlib.AbstractContextManager:
-    """A context whose operations run only if a picture of this size may be processed."""
+    """A context whose operations run only if an image of this size may be processed."""
     height, width = tf.cast(height, tf.int64), tf.cast(width, tf.int64)
     pixels = height * width
     message = [
@@ -95,14 +95,14 @@ def size_checked(
 def proposals_of(
     boxes: tf.Tensor, height: tf.Tensor, width: tf.Tensor, row: tf.Tensor
 ) -> tf.Tensor:
-    """The proposals of one row: clipped to the picture, without those that then cover nothing.
+    """The proposals of one row: clipped to the image, without those that then cover nothing.
 
     That drops the rows of zeros that fill up a batch, and also the copies of a proposal's first
     number with which the server's own batching fills up (batching_util.h, AddPadding).
 
     Args:
-      boxes: [R, 4] float32 [ymin, xmin, ymax, xmax] in pixels of the picture as sent; R may be 0.
-      height, width: of the picture.
+      boxes: [R, 4] float32 [ymin, xmin, ymax, xmax] in pixels of the image as sent; R may be 0.
+      height, width: of the image.
       row: [] int32, its place in the batch, for messages.
 
     Returns:

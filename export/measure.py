@@ -32,7 +32,7 @@ def compare(
 
     Returns:
       {"images": their number, name: {"mAP": in [0, 1] or None, "seconds_per_image": median}}. The
-      time is that of detection alone: the picture is decoded and the proposals are there.
+      time is that of detection alone: the image is decoded and the proposals are there.
     """
     ground_truth: list[dict] = []
     found: dict[str, list[dict]] = {name: [] for name in predictors}

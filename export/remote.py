@@ -17,7 +17,7 @@ from ohem_tf.errors import InputError
 from ohem_tf.inference.detection import Detections
 from ohem_tf.inference.exported import from_outputs
 
-_FORMATS = ("JPEG", "MPO", "PNG")  # MPO: a JPEG with more pictures behind it
+_FORMATS = ("JPEG", "MPO", "PNG")  # MPO: a JPEG with more images behind it
 
 
 class RemoteDetector:

@@ -3,7 +3,7 @@
     python -m export.saved_model --config=configs/NAME.py --workdir=DIR --output=EXPORT_DIR
 
 writes EXPORT_DIR/1/, then 2/ and so on: images and proposals in, final detections out, in
-operations of TensorFlow alone (see served.py for the signatures). A version is written atomically.
+operations of TensorFlow alone (see served.py for the signatures). A version appears atomically.
 --dtype and --svd make it faster; what they cost is measured on the eval split, and printed.
 """
 
@@ -52,8 +52,8 @@ def export(
       checkpoint: see `experiment.load_model`.
       dtype: of `DTYPES`, to compute in; None: config.dtype, in which it was trained.
       ranks: see `compress.compress`.
-      max_pixels: larger pictures are refused before they are decoded.
-      measure_images: measure a changed dtype and the SVD on so many images of the eval split.
+      max_pixels: larger images are refused before they are decoded.
+      measure_images: how many images of the eval split, at most, measure dtype and SVD.
 
     Returns:
       The folder of the new version.
@@ -182,10 +182,13 @@ def define_flags() -> None:
         "svd", [], "Ranks of fc6, fc7, ... (Fast R-CNN: 1024,256); 0 leaves a layer as it is."
     )
     flags.DEFINE_integer(
-        "max_pixels", 40_000_000, "Refuse larger pictures, height x width.", lower_bound=1
+        "max_pixels", 40_000_000, "Refuse larger images, height x width.", lower_bound=1
     )
     flags.DEFINE_integer(
-        "measure_images", 100, "Measure --dtype and --svd on so many; 0: do not.", lower_bound=0
+        "measure_images",
+        100,
+        "Measure --dtype and --svd on at most this many; 0: do not.",
+        lower_bound=0,
     )
 
 

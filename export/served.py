@@ -21,18 +21,18 @@ _PROPOSALS = tf.TensorSpec([None, None, 4], tf.float32)
 
 
 class ServedDetector(tf.Module):
-    """Whole detection of B pictures as one graph, in operations that every TensorFlow has.
+    """Whole detection of B images as one graph, in operations that every TensorFlow has.
 
     Outputs of `serving_default` and `from_tensors`, named and scaled as the TF Object Detection
     API's exporter does (research/object_detection/exporter_lib_v2.py), all float32:
 
-      detection_boxes: [B, D, 4] [ymin, xmin, ymax, xmax] normalized by height and width, 0 to 1.
+      detection_boxes: [B, D, 4] [ymin, xmin, ymax, xmax] normalized: from 0 to 1.
       detection_scores: [B, D], descending.
       detection_classes: [B, D] 1-based: 1 is the first line of assets/classes.txt.
-      num_detections: [B]: so many rows of each image are detections; zeros fill up to D, which is
+      num_detections: [B]: how many rows of each image are detections; zeros fill up to D, which is
         the setting `max_detections`.
 
-    The B pictures go through one after the other, each with all threads: that takes the memory of
+    The B images go through one after the other, each with all threads: that takes the memory of
     one.
     """
 
@@ -48,8 +48,8 @@ class ServedDetector(tf.Module):
         Args:
           model: the trained detector.
           settings: of `detection.detect`.
-          metadata: what the signature `metadata` tells, anything that json writes.
-          max_pixels: the largest height times width of a picture.
+          metadata: what the signature `metadata` answers with, anything that json writes.
+          max_pixels: the largest height times width of an image.
         """
         super().__init__(name="served_detector")
         self._settings, self._max_pixels = settings, max_pixels
@@ -76,12 +76,12 @@ class ServedDetector(tf.Module):
     def _serve_bytes(
         self, image_bytes: tf.Tensor, proposals: tf.Tensor | None = None
     ) -> dict[str, tf.Tensor]:
-        """Detects in encoded pictures, each of any size.
+        """Detects in encoded images, each of any size.
 
         Args:
           image_bytes: [B] string, JPEG or PNG files. An EXIF orientation is ignored.
-          proposals: [B, R, 4] float32 [ymin, xmin, ymax, xmax] in pixels of the picture as sent;
-            rows of zeros fill up where a picture has fewer than R. R may be 0. A model that needs
+          proposals: [B, R, 4] float32 [ymin, xmin, ymax, xmax] in pixels of the image as sent;
+            rows of zeros fill up where an image has fewer than R. R may be 0. A model that needs
             no proposals has no such input.
         """
 
@@ -94,7 +94,7 @@ class ServedDetector(tf.Module):
     def _serve_tensors(
         self, images: tf.Tensor, proposals: tf.Tensor | None = None
     ) -> dict[str, tf.Tensor]:
-        """Detects in pictures of one size that are decoded already.
+        """Detects in images of one size that are decoded already.
 
         Args:
           images: [B, H, W, 3] uint8 RGB.

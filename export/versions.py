@@ -1,4 +1,4 @@
-"""Version folders as TensorFlow Serving reads them: written atomically, numbers rising."""
+"""Version folders as TensorFlow Serving reads them: written atomically, numbered from 1 on."""
 
 from __future__ import annotations
 

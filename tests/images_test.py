@@ -97,7 +97,7 @@ def test_a_strip_one_pixel_high():
     np.testing.assert_allclose(found, bilinear_by_hand(image, 2, 60), atol=2e-3)
 
 
-def test_mirroring_before_or_after_is_the_same():
+def test_flipping_before_or_after_is_the_same():
     image = noise(33, 50)
     first, _ = images.resize(image[:, ::-1], 47, 1000)
     after, _ = images.resize(image, 47, 1000)
@@ -117,9 +117,9 @@ def test_one_graph_of_unknown_size_and_scale():
     ("kind", "mode"), [("PNG", "RGB"), ("PNG", "L"), ("PNG", "P"), ("JPEG", "RGB"), ("JPEG", "L")]
 )
 def test_decode_gives_rgb(kind, mode):
-    picture = Image.fromarray(noise(8, 6)).convert(mode)
+    image = Image.fromarray(noise(8, 6)).convert(mode)
     buffer = io.BytesIO()
-    picture.save(buffer, kind)
+    image.save(buffer, kind)
     found = tf.function(images.decode, [tf.TensorSpec([], tf.string)])(buffer.getvalue())
     assert found.shape == (8, 6, 3)
     assert found.dtype == tf.uint8

@@ -20,7 +20,7 @@ class Backend:
 
     Attributes:
       calls: the signatures that were called.
-      failures: so many calls from now on fail as those of a server that is not ready.
+      failures: this many calls from now on fail as those of a server that is not ready.
       delay: a call waits for this event, if there is one.
     """
 

@@ -113,7 +113,7 @@ def candidates(
       classes: None for all classes, or [R] int32: the only class of each RoI.
 
     Returns:
-      Class after class in rising order, each in the order of the RoIs.
+      Sorted by ascending class, within a class in the order of the RoIs.
     """
     label = tf.range(tf.shape(scores)[1])
     asked = label > 0 if classes is None else label == classes[:, None]

@@ -31,14 +31,14 @@ class ExportedPredictor:
             # The signatures belong to the loaded object, which has to stay.
             self._loaded = tf.saved_model.load(path)
             self._detect = self._loaded.signatures["from_tensors"]
-            metadata = self._loaded.signatures["metadata"](key=tf.constant(["classes"]))
+            answer = self._loaded.signatures["metadata"](key=tf.constant(["classes"]))
         except (OSError, KeyError, tf.errors.OpError) as error:
             reason = first_line(error)
             raise InputError(
                 f"--saved_model: {path} is not an export of export.saved_model: {reason}"
             ) from error
         self.needs_proposals = "proposals" in self._detect.structured_input_signature[1]
-        self.classes: tuple[str, ...] = tuple(json.loads(metadata["value"].numpy()[0]))
+        self.classes: tuple[str, ...] = tuple(json.loads(answer["value"].numpy()[0]))
 
     def __call__(self, image: np.ndarray, proposals: np.ndarray | None = None) -> Detections:
         """Detections of one image, as numpy arrays.
@@ -88,7 +88,7 @@ def from_outputs(outputs: dict[str, np.ndarray], sizes: list[tuple[int, int]]) -
 
 
 def version_numbers(folder: str) -> list[int]:
-    """The versions in an export folder, rising; other names, as those of halves, do not count."""
+    """The versions in an export folder, ascending; unfinished ones (`.tmp-...`) do not count."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     return sorted(int(name) for name in names if name.isdecimal())
 

@@ -13,6 +13,7 @@ from ohem_tf import images
 
 if TYPE_CHECKING:
     from ohem_tf.models.fast_rcnn import FastRCNN
+    from ohem_tf.models.roi_network import Features
 
 _BEST_AREA = 224.0**2  # pixels that a RoI has at the best scale, in SPPnet and in the release
 
@@ -21,15 +22,15 @@ class View(NamedTuple):
     """An image at one scale.
 
     Attributes:
-      features: [1, h, w, C] feature map.
-      flipped: the feature maps of the flipped image, or None.
+      features: its feature maps, see `FastRCNN.image_features`.
+      flipped: those of the flipped image, or None.
       size: [2] int32 height and width of the resized image.
       scale: [] float32 factor from the original to the resized image.
       used: [] bool; False if the cap made the scale equal to the one before.
     """
 
-    features: tf.Tensor
-    flipped: tf.Tensor | None
+    features: Features
+    flipped: Features | None
     size: tf.Tensor
     scale: tf.Tensor
     used: tf.Tensor
@@ -52,7 +53,7 @@ def make_views(
       flip: whether to compute the features of the flipped images too.
 
     Returns:
-      One view per different shortest side, by rising scale.
+      One view per different shortest side, by ascending scale.
     """
     views: list[View] = []
     for side in sorted(set(shortest_sides)):
@@ -79,12 +80,12 @@ def assign(rois: tf.Tensor, views: Sequence[View], scale_choice: str) -> list[tf
 
     Args:
       rois: [R, 4] float32 pixels of the original image.
-      views: by rising scale.
+      views: by ascending scale.
       scale_choice: "best": each RoI at the scale at which its area in resized pixels is closest to
         224 x 224 (ties: the smaller scale), as SPPnet and the release; "all": at every scale.
 
     Returns:
-      For each view the indices [R'] int32 of its RoIs, rising. A view that is not used gets none.
+      For each view the indices [R'] int32 of its RoIs, ascending; of a view that is not used, none.
     """
     if scale_choice == "all":
         chosen = [tf.fill(tf.shape(rois)[:1], view.used) for view in views]

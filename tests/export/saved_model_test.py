@@ -1,4 +1,4 @@
-"""The export as a file: what it holds, who can load it, and that it appears whole or not at all."""
+"""The export as a file: what it holds, who can load it, and that it appears atomically."""
 
 import json
 import os
@@ -24,9 +24,8 @@ from ohem_tf.workdir import BEST_WEIGHTS, save_config
 
 SETTINGS = {
     "plain": {},
-    "everything, bfloat16": {
+    "two scales and rounds, bfloat16": {
         "detection.shortest_sides": (48, 64),
-        "detection.flip": True,
         "detection.rounds": 2,
         "detection.nms": "gaussian",
         "detection.voting": True,
@@ -50,7 +49,7 @@ def iter_records(dataset, split):
 
 
 @pytest.mark.parametrize(
-    "name", ["plain", pytest.param("everything, bfloat16", marks=pytest.mark.slow)]
+    "name", ["plain", pytest.param("two scales and rounds, bfloat16", marks=pytest.mark.slow)]
 )
 def test_the_saved_model_finds_what_evaluation_finds(
     name, config, workdir, dataset, exported, tmp_path
@@ -85,6 +84,8 @@ def test_the_saved_model_finds_what_evaluation_finds(
         same = serve["from_tensors"](images=image[None], proposals=proposals[None])
         for key, value in found.items():
             np.testing.assert_allclose(same[key][0], value, atol=1e-6)
+    none = serve["from_tensors"](images=image[None], proposals=np.zeros((1, 0, 4), np.float32))
+    assert none["num_detections"].numpy().tolist() == [0]
 
 
 def test_agreement_counts_what_differs():
@@ -104,7 +105,7 @@ def test_signatures_are_named_as_the_object_detection_api_names_them(exported):
     graph = tf.compat.v1.saved_model.load(
         tf.compat.v1.Session(graph=tf.Graph()), ["serve"], exported
     )
-    told = {
+    found_in_file = {
         name: (
             {k: (v.dtype, [d.size for d in v.tensor_shape.dim]) for k, v in s.inputs.items()},
             {k: (v.dtype, [d.size for d in v.tensor_shape.dim]) for k, v in s.outputs.items()},
@@ -119,10 +120,13 @@ def test_signatures_are_named_as_the_object_detection_api_names_them(exported):
         "num_detections": (real, [-1]),
     }
     boxes = (real, [-1, -1, 4])
-    assert told["serving_default"] == ({"image_bytes": (text, [-1]), "proposals": boxes}, found)
+    assert found_in_file["serving_default"] == (
+        {"image_bytes": (text, [-1]), "proposals": boxes},
+        found,
+    )
     images_ = {"images": (byte, [-1, -1, -1, 3]), "proposals": boxes}
-    assert told["from_tensors"] == (images_, found)
-    assert told["metadata"] == ({"key": (text, [-1])}, {"value": (text, [-1])})
+    assert found_in_file["from_tensors"] == (images_, found)
+    assert found_in_file["metadata"] == ({"key": (text, [-1])}, {"value": (text, [-1])})
 
 
 def test_classes_config_and_versions_go_with_the_model(exported, loaded, config):

@@ -67,7 +67,7 @@ def test_a_large_image_is_refused_by_its_header_alone(loaded):
     """The file ends behind the header: whoever decoded it first would call it truncated."""
     png = encoded("PNG", 251, 200)[:40]
     jpeg = encoded("JPEG", 251, 200)
-    jpeg = jpeg[: jpeg.index(b"\xff\xda") + 20]  # up to the start of the picture itself
+    jpeg = jpeg[: jpeg.index(b"\xff\xda") + 20]  # up to the start of the image data
     bomb = bytearray(png)
     bomb[16:24] = b"\x7f\xff\xff\xff" * 2  # 2^31 - 1 pixels a side
     for data in (png, jpeg, bytes(bomb)):

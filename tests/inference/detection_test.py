@@ -148,7 +148,6 @@ def test_traced_once_for_images_and_proposals_of_any_size():
         longest_side=96,
         scale_choice="all",
         flip=True,
-        rounds=2,
         nms="gaussian",
         voting=True,
         score_threshold=0.0,

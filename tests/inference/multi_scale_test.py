@@ -1,4 +1,4 @@
-"""Views of an image: which scale a RoI takes, what is computed how often, mirrored images."""
+"""Views of an image: which scale a RoI takes, what is computed how often, flipped images."""
 
 import numpy as np
 import pytest
@@ -92,16 +92,16 @@ def test_scales_that_the_cap_makes_equal_are_computed_once(flip):
     assert scales_of.experimental_get_tracing_count() == 1
 
 
-def test_a_mirrored_view_sees_the_mirrored_image_and_rois():
+def test_a_flipped_view_sees_the_flipped_image_and_rois():
     model = tiny.model()
     image = np.random.default_rng(0).integers(0, 255, (64, 96, 3)).astype(np.float32)
     rois = np.float32([[3, 5, 40, 50], [10, 20, 60, 90], [0, 0, 64, 96]])
     (both,) = make_views(model, tf.constant(image), (64,), 1000, True)
-    (mirrored,) = make_views(model, tf.constant(image[:, ::-1].copy()), (64,), 1000, False)
-    np.testing.assert_array_equal(both.flipped, mirrored.features)
+    (flipped,) = make_views(model, tf.constant(image[:, ::-1].copy()), (64,), 1000, False)
+    np.testing.assert_array_equal(both.flipped, flipped.features)
     scores, boxes = multi_scale.score(model, both, rois, tf.constant(96))
     straight = model.score_rois(both.features, rois, both.scale)
-    other = model.score_rois(mirrored.features, box_ops.flip(rois, 96), both.scale)
+    other = model.score_rois(flipped.features, box_ops.flip(rois, 96), both.scale)
     np.testing.assert_allclose(scores, (straight[0] + other[0]) / 2, rtol=1e-6)
     other_boxes = other[1].numpy()[..., [0, 3, 2, 1]] * [1, -1, 1, -1] + [0, 96, 0, 96]
     np.testing.assert_allclose(boxes, (straight[1] + other_boxes) / 2, rtol=1e-5)
