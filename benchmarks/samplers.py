@@ -4,7 +4,7 @@
         --config.data.dir=runs/quickstart/records --workdir=runs/samplers --seed=0 --seed=1
 
 Trains and evaluates both samplers for each seed, prints their mAP side by side, and writes
-WORKDIR/samplers.json. Interrupted, it goes on where it was. It compares accuracy, not speed: the
+WORKDIR/samplers.json. Interrupted, it resumes where it was. It compares accuracy, not speed: the
 runs come one after the other, and may meet different loads of the machine.
 """
 

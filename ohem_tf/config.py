@@ -79,7 +79,7 @@ def validate(config: ConfigDict) -> None:
         _check(side <= cap, f"{section}.shortest_sides", side, f"at most longest_side {cap}")
     steps = config.train.decay_steps
     ok = all(isinstance(v, int) and v >= 0 for v in steps) and list(steps) == sorted(steps)
-    _check(ok, "train.decay_steps", steps, "whole numbers >= 0 in rising order")
+    _check(ok, "train.decay_steps", steps, "whole numbers >= 0 in ascending order")
     _check(config.seed < 2**31, "seed", config.seed, "less than 2^31")
 
 

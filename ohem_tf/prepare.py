@@ -4,7 +4,7 @@ python -m ohem_tf.prepare --format=voc --root=VOCdevkit/VOC2007 --split=trainval
     --proposals=selective_search --output=DIR
 
 Every annotation and image is checked first, then proposals are computed or read and shards are
-written atomically. Run again with the same flags it goes on from the shards that are
+written atomically. Run again with the same flags it resumes from the shards that are
 finished; run with another --split it adds that split to the same data set, with the same classes.
 --no_annotations takes splits whose ground truth is not public (VOC12 test, COCO test-dev).
 """

@@ -95,8 +95,8 @@ def measure(
       max_images: take at most this many images, drawn at random, the same for all runs; 0: all.
 
     Returns:
-      {workdir: one dict per snapshot, by rising step: "step", "images", and see `mean_loss`}; also
-      written to WORKDIR/roi_loss.json as soon as each is known.
+      {workdir: one dict per snapshot, by ascending step: "step", "images", and see `mean_loss`};
+      also written to WORKDIR/roi_loss.json as soon as each is known.
 
     Raises:
       InputError: a run without snapshots; runs that do not measure the same; see `open_split`.

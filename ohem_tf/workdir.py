@@ -139,7 +139,7 @@ def snapshot_path(workdir: str, step: int) -> str:
 
 
 def snapshots(workdir: str) -> dict[int, str]:
-    """The snapshots of a run {step: path}, by rising step; empty if it has none."""
+    """The snapshots of a run {step: path}, by ascending step; empty if it has none."""
     folder = os.path.join(workdir, SNAPSHOTS)
     names = os.listdir(folder) if os.path.isdir(folder) else []
     steps = [re.fullmatch(r"step-(\d{8,})\.weights\.h5", name) for name in names]

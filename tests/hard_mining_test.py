@@ -11,7 +11,7 @@ from ohem_tf.hard_mining import select_hard_rois
 
 
 def select_by_hand(boxes, losses, max_selected, threshold=0.7, labels=None, valid=None):
-    """Visit RoIs by falling loss (ties: lower index); drop those too close to a kept one."""
+    """Visit RoIs by descending loss (ties: lower index); drop those too close to a kept one."""
     kept = []
     for i in sorted(range(len(losses)), key=lambda i: (-losses[i], i)):
         if valid is not None and not valid[i]:

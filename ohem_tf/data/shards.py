@@ -1,4 +1,4 @@
-"""Writes the shards of one split, so that a run that was killed goes on where it stopped.
+"""Writes the shards of one split, so that a run that was killed resumes where it stopped.
 
 `DIR/SPLIT.partial.json` holds the settings of an unfinished split and its finished shards; it goes
 when the split is entered in dataset.json. A shard counts as finished when it stands there.
@@ -25,7 +25,7 @@ _LAYOUT = 1  # raise it when the same input gives other records
 def content_settings(entries: Sequence[checks.Checked]) -> dict[str, Any]:
     """What a split is made from, by digests of its ids, image files and good objects.
 
-    Content counts, not the place: a data set that was moved goes on all the same.
+    Content counts, not the place: a data set that was moved resumes all the same.
     """
 
     def digest(values: Iterable[Any]) -> str:

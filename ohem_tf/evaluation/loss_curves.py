@@ -24,8 +24,8 @@ def plot(results: Mapping[str, Sequence[Mapping]], path: str) -> None:
     """Draws one curve per run over the steps of its snapshots.
 
     Args:
-      results: {name of the run, or its folder: one dict per step, "step" rising: "step", "loss" =
-        "cls" + "box", and "rois", "images": how many the means are over}.
+      results: {name of the run, or its folder: one dict per step, "step" ascending: "step", "loss"
+        = "cls" + "box", and "rois", "images": how many the means are over}.
       path: the picture, in a format that matplotlib writes (.png, .pdf, .svg).
     """
     names = [os.path.basename(os.path.normpath(workdir)) for workdir in results]

@@ -56,7 +56,7 @@ def average_precision(
         (VOC 2010 and later).
 
     Returns:
-      {class: AP in [0, 1]} for every class in the ground truth or the detections, by rising class.
+      {class: AP in [0, 1]} for every class in the ground truth or the detections, ascending.
       `nan` for a class without an object that counts.
 
     Raises:
