@@ -31,7 +31,8 @@ def test_the_python_of_the_readme_trains_saves_and_takes_a_sampler(dataset, tmp_
     model = names["model"]
     model.compile(ohem_tf.CaffeSGD(0.001))
     history = model.fit(names["batches"], steps_per_epoch=1, verbose=0, shuffle=False).history
-    assert history["loss/hard"][0] >= history["loss/all_rois"][0] > 0
+    assert history["loss/all_rois"][0] > 0  # the read-only pass ran
+    assert history["loss/hard"][0] > 0
     assert isinstance(model.sampler, ohem_tf.Sampler)
 
 
