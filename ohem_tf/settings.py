@@ -26,7 +26,8 @@ class DataSettings:
     Attributes:
       dir: output of `python -m ohem_tf.prepare`, or a folder that holds several such outputs.
       train_split, eval_split: SPLIT of `dir` itself, or NAME/SPLIT of the data set in its folder
-        NAME; several with + between them: "voc07/trainval+voc12/trainval". See data/joined.py.
+        NAME; a part of one: "train[:90%]"; several with + between them:
+        "voc07/trainval+voc12/trainval". See data/joined.py.
       shortest_sides: of the resized image in pixels; several: one at random per training image.
       longest_side: cap on the longest side, pixels.
       flip: "double": an epoch holds each image and its flipped copy, as in the release; "random":

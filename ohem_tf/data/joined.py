@@ -1,4 +1,4 @@
-"""Opens the splits that a config names: one, or several of several data sets as one."""
+"""Opens the splits that a config names: one, a part of one, or several data sets' as one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,25 @@ from pathlib import Path
 from ohem_tf.data.records import RecordReader, read_dataset_info
 from ohem_tf.errors import InputError
 
-_PART = re.compile(r"([^/]+/)?[^/]+")
+_PART = re.compile(r"([^/[\]]+/)?[^/[\]]+(\[(\d+%?)?:(\d+%?)?\])?")
+
+
+class SlicedReader(RecordReader):
+    """The records `first` to `last` (exclusive) of a split; attributes as those of the split."""
+
+    def __init__(self, whole: RecordReader, first: int, last: int) -> None:
+        self.classes = whole.classes
+        self.category_ids = whole.category_ids
+        self.split = whole.split
+        self.annotated = whole.annotated
+        self._whole = whole
+        self._range = slice(first, last)
+        self._frames = whole._frames[self._range]
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """The ids of the images, in the order of the records; see `RecordReader.image_ids`."""
+        return self._whole.image_ids[self._range]
 
 
 class JoinedReader(RecordReader):
@@ -45,7 +63,8 @@ def open_split(
     Args:
       directory: config.data.dir: a prepared data set, or a folder that holds some.
       expression: SPLIT of `directory` itself, or NAME/SPLIT of the data set in its folder NAME;
-        several with + between them are read as one: "voc07/trainval+voc12/trainval".
+        SPLIT[FROM:TO] is a part of it, in records or percent, as in TFDS: "train[:90%]"; several
+        with + between them are read as one: "voc07/trainval+voc12/trainval".
       field: where the expression stands ("config.data.train_split"), for messages.
       annotated: refuse splits that were prepared without ground truth.
 
@@ -65,8 +84,8 @@ def open_split(
     for name in names:
         if not _PART.fullmatch(name):
             raise InputError(
-                f"{where}: {name!r} names no split; expected SPLIT or NAME/SPLIT, with + between "
-                "several"
+                f"{where}: {name!r} names no split; expected SPLIT or NAME/SPLIT, or a part as in "
+                "SPLIT[:90%], with + between several"
             )
         if names.count(name) > 1:
             raise InputError(f"{where}: {name} stands there twice; expected each split once")
@@ -121,6 +140,24 @@ def split_name(directory: str, expression: str) -> str:
 
 
 def _open(directory: Path, part: str, where: str) -> RecordReader:
+    path, _, ends = part.rstrip("]").partition("[")
+    records = _open_whole(directory, path, where)
+    if part == path:
+        return records
+    count = len(records)
+    start, _, stop = ends.partition(":")
+    first, last = (
+        round(int(end[:-1]) * count / 100) if end.endswith("%") else int(end)
+        for end in (start or "0%", stop or "100%")
+    )
+    if not first < last <= count:
+        raise InputError(
+            f"{where}: {part} is from image {first} to {last} of {count}; expected one image or more"
+        )
+    return SlicedReader(records, first, last)
+
+
+def _open_whole(directory: Path, part: str, where: str) -> RecordReader:
     name, _, split = part.rpartition("/")
     folder = directory / name
     if _is_dataset(folder) and split in read_dataset_info(folder)["splits"]:

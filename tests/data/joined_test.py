@@ -62,6 +62,24 @@ def test_a_folder_may_be_a_data_set_and_hold_others(tmp_path):
         open_split(tmp_path, "val", FIELD)
 
 
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("voc07/trainval[:67%]", (1, 2)),
+        ("voc07/trainval[67%:]", (3,)),
+        ("voc07/trainval[:]", (1, 2, 3)),
+        ("voc07/trainval[1:2]+voc12/trainval[1:]", (2, 12)),
+        ("voc07/trainval[2:]+voc07/trainval[:1]", (3, 1)),
+    ],
+)
+def test_a_part_of_a_split(folder, expression, expected):
+    reader = open_split(folder, expression, FIELD)
+    assert ids(reader) == list(reader.image_ids) == [f"{n:06d}" for n in expected]
+    assert len(reader) == len(expected)
+    with pytest.raises(IndexError):
+        reader[len(expected)]
+
+
 def test_an_epoch_is_a_permutation_of_all_parts(folder):
     reader = open_split(folder, "voc07/trainval+voc12/trainval", FIELD)
     stream = TrainingStream(reader, 1, 3, (40,), 48, "double")
@@ -91,6 +109,11 @@ def test_an_epoch_is_a_permutation_of_all_parts(folder):
         ("notes/trainval", "there is no split notes/trainval in"),
         ("voc07/trainvall", "there is no split voc07/trainvall in"),
         ("trainval", "there is no split trainval in"),
+        ("voc07/trainval[:90%", "'voc07/trainval[:90%' names no split"),
+        ("voc07/trainval[2]", "'voc07/trainval[2]' names no split"),
+        ("voc07/trainval[2:2]", "voc07/trainval[2:2] is from image 2 to 2 of 3"),
+        ("voc07/trainval[:4]", "voc07/trainval[:4] is from image 0 to 4 of 3"),
+        ("voc07/trainval[:2]+voc07/trainval[1:]", "image 000002 stands in voc07/trainval[:2] and"),
         ("voc07/trainval+trainval", "there is no split trainval in"),
         ("voc07/test+other/trainval", "other/trainval: class 2 is 'bar' there, but 'square' in"),
         ("voc07/trainval+voc12/val", "image 000003 stands in voc07/trainval and in voc12/val"),
