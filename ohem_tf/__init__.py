@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from ohem_tf.models.backbones import Backbone
     from ohem_tf.models.fast_rcnn import FastRCNN
     from ohem_tf.models.heads import RoIHead
+    from ohem_tf.reweighting import ImportanceReweighting
     from ohem_tf.sampler import RoIs, Sampler
-    from ohem_tf.sampling import HeuristicSampling
+    from ohem_tf.sampling import HeuristicSampling, IoUBalancedSampling
     from ohem_tf.settings import DetectionSettings
     from ohem_tf.training.optimizer import CaffeSGD, StepDecay
 
@@ -34,6 +35,8 @@ __all__ = [
     "FastRCNN",
     "HardMining",
     "HeuristicSampling",
+    "ImportanceReweighting",
+    "IoUBalancedSampling",
     "Predictor",
     "RecordReader",
     "RoIHead",
@@ -52,6 +55,8 @@ _MODULES = {
     "FastRCNN": "models.fast_rcnn",
     "HardMining": "hard_mining",
     "HeuristicSampling": "sampling",
+    "ImportanceReweighting": "reweighting",
+    "IoUBalancedSampling": "sampling",
     "Predictor": "inference.predict",
     "RecordReader": "data.records",
     "RoIHead": "models.heads",

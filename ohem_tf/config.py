@@ -31,6 +31,7 @@ def validate(config: ConfigDict) -> None:
     """Raises InputError for a setting that cannot work, naming the field."""
     _one_of(config, "sampler", settings.SAMPLERS)
     _one_of(config, "dtype", settings.DTYPES)
+    _one_of(config, "ohem.rank_by", settings.RANKINGS)
     _one_of(config, "data.flip", settings.FLIPS)
     _one_of(config, "head.pooling", settings.POOLING)
     _one_of(config, "head.target_normalisation", settings.TARGET_NORMALISATION)
@@ -41,7 +42,7 @@ def validate(config: ConfigDict) -> None:
         "data.longest_side data.max_proposals backbone.feature_scale head.pool_size train.steps "
         "train.images_per_step train.gamma "
         "train.rois_per_step train.learning_rate train.log_every train.checkpoint_every "
-        "train.keep_checkpoints detection.longest_side "
+        "train.keep_checkpoints iou_balanced.bins isr.fg_power isr.bg_power detection.longest_side "
         "detection.rounds detection.rescore_max detection.soft_nms_sigma detection.max_detections"
     )
     for name in positive.split():
@@ -54,7 +55,8 @@ def validate(config: ConfigDict) -> None:
         _check(_get(config, name) >= 0, name, _get(config, name), "a number >= 0")
     fractions = (
         "data.crowd_ioa fg_iou "
-        "ohem.iou_threshold heuristic.fg_fraction heuristic.bg_lo heuristic.bg_hi "
+        "ohem.iou_threshold ohem.fg_fraction heuristic.fg_fraction heuristic.bg_lo heuristic.bg_hi "
+        "iou_balanced.fg_fraction isr.fg_fraction isr.score_threshold isr.group_iou isr.bias "
         "detection.score_threshold detection.rescore_threshold detection.rescore_nms_iou "
         "detection.nms_iou detection.voting_iou"
     )

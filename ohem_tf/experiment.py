@@ -16,8 +16,9 @@ from ohem_tf.hard_mining import HardMining, MaskedHardMining
 from ohem_tf.models import backbones, pretrained
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.models.heads import RoIHead
+from ohem_tf.reweighting import ImportanceReweighting
 from ohem_tf.sampler import Sampler
-from ohem_tf.sampling import HeuristicSampling
+from ohem_tf.sampling import HeuristicSampling, IoUBalancedSampling
 from ohem_tf.settings import DetectionSettings
 from ohem_tf.training.optimizer import CaffeSGD, StepDecay
 from ohem_tf.workdir import CONFIG, checkpoint_path, load_saved, restore
@@ -58,6 +59,10 @@ def build_sampler(config: ConfigDict) -> Sampler:
     rois_per_image = config.train.rois_per_step // config.train.images_per_step
     if config.sampler == "heuristic":
         return HeuristicSampling(rois_per_image, fg_iou=config.fg_iou, **config.heuristic)
+    if config.sampler == "iou_balanced":
+        return IoUBalancedSampling(rois_per_image, fg_iou=config.fg_iou, **config.iou_balanced)
+    if config.sampler == "isr":
+        return ImportanceReweighting(rois_per_image, **config.isr)
     options = config.ohem.to_dict()
     kind = MaskedHardMining if options.pop("masked_backward") else HardMining
     return kind(rois_per_image, **options)

@@ -93,11 +93,24 @@ class HardMining(HardMiningSettings, Sampler):
         return self.hardest(rois, losses)
 
     def hardest(self, rois: RoIs, losses: RoILosses) -> tf.Tensor:
-        """[K] int32 indices of the hard RoIs, sorted by descending loss."""
+        """[K] int32 indices of the hard RoIs, sorted by descending loss.
+
+        With a limit on foreground, the hardest of it first, then background.
+        """
+        hardness = losses.cls if self.rank_by == "cls" else losses.ranking
         labels = rois.labels if self.per_label else None
-        return select_hard_rois(
-            rois.boxes, losses.ranking, self.rois_per_image, self.iou_threshold, labels
+
+        def hardest_of(count: int | tf.Tensor, valid: tf.Tensor | None = None) -> tf.Tensor:
+            return select_hard_rois(rois.boxes, hardness, count, self.iou_threshold, labels, valid)
+
+        if self.fg_fraction == 1.0:
+            return hardest_of(self.rois_per_image)
+        is_foreground = rois.labels > 0
+        foreground = hardest_of(int(self.fg_fraction * self.rois_per_image), is_foreground)
+        background = hardest_of(
+            self.rois_per_image - tf.size(foreground), tf.logical_not(is_foreground)
         )
+        return tf.concat([foreground, background], axis=0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,10 @@ class RoILosses(NamedTuple):
         """The losses of the RoIs at `indices` [K] int32."""
         return RoILosses(*(tf.gather(x, indices) for x in self))
 
+    def weighted(self, weights: Array | None) -> RoILosses:
+        """The losses with `cls` times `weights` [R] float32; None: as they are."""
+        return self if weights is None else self._replace(cls=self.cls * weights)
+
     @property
     def ranking(self) -> tf.Tensor:
         """[R] the loss that hard mining ranks by: cls + box, cls as the release computes it.

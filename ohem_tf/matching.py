@@ -17,11 +17,13 @@ class Matches(NamedTuple):
       labels: [R] int32 class of the RoI: that of the ground truth it covers, or 0 (background).
       max_iou: [R] float32 its highest IoU with a ground truth box; 0 where there is none.
       targets: [R, 4] float32 (dy, dx, dh, dw) to that ground truth box; 0 for background.
+      gt: [R] int32 which ground truth box it covers; -1 for background.
     """
 
     labels: tf.Tensor
     max_iou: tf.Tensor
     targets: tf.Tensor
+    gt: tf.Tensor
 
 
 def match(rois: Array, gt_boxes: Array, gt_classes: Array, fg_iou: float = 0.5) -> Matches:
@@ -51,4 +53,4 @@ def match(rois: Array, gt_boxes: Array, gt_classes: Array, fg_iou: float = 0.5) 
     unit = tf.constant([0.0, 0.0, 1.0, 1.0])
     references = tf.where(foreground[:, None], rois, unit)
     targets = box_ops.encode(tf.where(foreground[:, None], matched, unit), references)
-    return Matches(labels, max_iou, targets)
+    return Matches(labels, max_iou, targets, best - 1)

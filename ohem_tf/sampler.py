@@ -1,7 +1,8 @@
 """What every sampler of RoIs is: the joint between the training step and the methods compared.
 
-OHEM (hard_mining.py) and the heuristic baseline (sampling.py) are samplers; a method of your own
-is a subclass of `Sampler`, given to `models.fast_rcnn.FastRCNN`.
+OHEM (hard_mining.py), the heuristic baseline and its relatives (sampling.py), and re-weighting
+(reweighting.py) are samplers; a method of your own is a subclass of `Sampler`, given to
+`models.fast_rcnn.FastRCNN`.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ class RoIs(NamedTuple):
       labels: [R] int32 class, 0 for background.
       max_iou: [R] float32 highest IoU with a ground truth box.
       targets: [R, 4] float32 normalised regression targets.
+      gt: [R] int32 index of the ground truth box that the RoI covers; -1 for background.
     """
 
     boxes: tf.Tensor
     labels: tf.Tensor
     max_iou: tf.Tensor
     targets: tf.Tensor
+    gt: tf.Tensor
 
     def take(self, indices: tf.Tensor) -> RoIs:
         """The RoIs at `indices` [K] int32."""
@@ -64,6 +67,20 @@ class Sampler:
           [K] int32 indices into `rois`; None: all RoIs.
         """
         raise NotImplementedError(f"{type(self).__name__} has no select()")
+
+    def weights(
+        self, rois: RoIs, losses: RoILosses | None, selected: tf.Tensor
+    ) -> tf.Tensor | None:
+        """How much the classification loss of each selected RoI counts in the regular pass.
+
+        Args:
+          rois, losses: as of `select`.
+          selected: [K] int32, what `select` returned.
+
+        Returns:
+          [K] float32; None: all the same, 1.
+        """
+        return None
 
     def count(self, rois: RoIs, losses: RoILosses) -> tuple[RoIs, RoILosses]:
         """Which RoIs of the regular pass make up the loss of the image, and with which losses.

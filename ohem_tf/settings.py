@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-SAMPLERS = ("ohem", "heuristic")
+SAMPLERS = ("ohem", "heuristic", "iou_balanced", "isr")
+RANKINGS = ("loss", "cls")
 DTYPES = ("float32", "bfloat16")
 FLIPS = ("double", "random", "none")
 POOLING = ("max", "align")
@@ -87,12 +88,18 @@ class HardMiningSettings:
         greater.
       per_label: one NMS per assigned label, as in the release, instead of one per image (the
         paper).
+      rank_by: "loss", classification and box loss together (the paper), or "cls", classification
+        alone (MMDetection's OHEMSampler).
+      fg_fraction: share of foreground, at most, rounded down to whole RoIs; then foreground and
+        background are mined apart. 1: no limit (the paper); MMDetection's is 0.25.
       dropout: whether dropout is active in the read-only pass, with a mask of its own.
       chunk: RoIs per forward step of the read-only pass, to bound its memory; 0 takes all at once.
     """
 
     iou_threshold: float = 0.7
     per_label: bool = False
+    rank_by: str = "loss"
+    fg_fraction: float = 1.0
     dropout: bool = True
     chunk: int = 0
 
@@ -125,6 +132,42 @@ class HeuristicSettings:
     bg_lo: float = 0.1
     bg_hi: float = 0.5
     fixed_ratio: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class IoUBalancedSettings:
+    """IoU-balanced sampling (Pang et al., "Libra R-CNN", CVPR 2019, section 3.1).
+
+    Attributes:
+      fg_fraction: as of `HeuristicSettings`.
+      bins: K; background is drawn in equal numbers from K equal intervals of IoU.
+    """
+
+    fg_fraction: float = 0.25
+    bins: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class ISRSettings:
+    """Importance-based sample reweighting (Cao et al., "Prime Sample Attention", CVPR 2020).
+
+    The defaults are those of MMDetection's configs of it.
+
+    Attributes:
+      fg_fraction: as of `HeuristicSettings`.
+      score_threshold: background below this predicted probability of being an object is easy: it is
+        drawn at random, and only where the rest does not fill the batch.
+      group_iou: background that overlaps this much competes for the same rank.
+      fg_power, bg_power: gamma, the exponent of the weights.
+      bias: beta, the weight of the least important RoI before the exponent.
+    """
+
+    fg_fraction: float = 0.25
+    score_threshold: float = 0.05
+    group_iou: float = 0.5
+    fg_power: float = 2.0
+    bg_power: float = 0.5
+    bias: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +274,7 @@ class Experiment:
       seed: of weights, order of examples, dropout and random samplers.
       dtype: arithmetic of backbone and fc layers (weights stay float32); "bfloat16" is several
         times faster where the processor has units for it.
-      sampler: "ohem" or "heuristic".
+      sampler: "ohem", "heuristic", "iou_balanced" or "isr"; each has a section of that name.
       fg_iou: a RoI is foreground if its IoU with a ground truth box is >= this.
     """
 
@@ -244,6 +287,8 @@ class Experiment:
     fg_iou: float = 0.5
     ohem: OHEMSettings = OHEMSettings()
     heuristic: HeuristicSettings = HeuristicSettings()
+    iou_balanced: IoUBalancedSettings = IoUBalancedSettings()
+    isr: ISRSettings = ISRSettings()
     train: TrainSettings = TrainSettings()
     detection: DetectionSettings = DetectionSettings()
     evaluation: EvaluationSettings = EvaluationSettings()

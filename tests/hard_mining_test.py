@@ -7,7 +7,9 @@ from by_hand import iou
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ohem_tf.hard_mining import select_hard_rois
+from ohem_tf.hard_mining import HardMining, select_hard_rois
+from ohem_tf.losses import RoILosses
+from ohem_tf.sampler import RoIs
 
 
 def select_by_hand(boxes, losses, max_selected, threshold=0.7, labels=None, valid=None):
@@ -108,3 +110,52 @@ def test_runs_in_a_graph_with_unknown_sizes(per_label):
         labels = rng.integers(0, 3, count).astype(np.int32)
         expected = select_by_hand(boxes, losses, 5, labels=labels if per_label else None)
         assert compiled(boxes, losses, labels).numpy().tolist() == expected
+
+
+def rois_with_losses(rng, count):
+    """RoIs of three labels and losses of both kinds."""
+    boxes, losses = clustered(rng, count)
+    labels = rng.integers(0, 3, count).astype(np.int32)
+    rois = RoIs(
+        tf.constant(boxes),
+        tf.constant(labels),
+        tf.zeros([count]),
+        tf.zeros([count, 4]),
+        tf.constant(labels) - 1,
+    )
+    box = np.where(labels > 0, rng.uniform(0, 5, count), 0).astype(np.float32)
+    return rois, RoILosses(tf.constant(losses), tf.constant(box))
+
+
+@pytest.mark.parametrize("threshold", [0.7, 1.0])
+def test_ranking_by_classification_alone(threshold):
+    rois, losses = rois_with_losses(np.random.default_rng(1), 50)
+    both, cls = (
+        HardMining(12, threshold, rank_by=by).select(rois, losses, tf.constant([0, 0])).numpy()
+        for by in ("loss", "cls")
+    )
+    boxes, values = rois.boxes.numpy(), losses.cls.numpy()
+    assert cls.tolist() == select_by_hand(boxes, values, 12, threshold)
+    assert both.tolist() == select_by_hand(boxes, values + losses.box.numpy(), 12, threshold)
+    assert both.tolist() != cls.tolist()
+
+
+def test_without_suppression_the_highest_losses_are_taken_even_of_equal_boxes():
+    rois, losses = rois_with_losses(np.random.default_rng(2), 30)
+    rois = rois._replace(boxes=tf.tile([[0.0, 0.0, 9.0, 9.0]], [30, 1]))
+    found = HardMining(10, 1.0).select(rois, losses, tf.constant([0, 0])).numpy()
+    expected = np.argsort(-losses.ranking.numpy(), kind="stable")[:10]
+    assert found.tolist() == expected.tolist()
+    assert len(HardMining(10, 0.99).select(rois, losses, tf.constant([0, 0]))) == 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.integers(1, 20), st.floats(0, 0.99))
+def test_a_limit_on_foreground_mines_foreground_and_background_apart(seed, count, most, share):
+    rois, losses = rois_with_losses(np.random.default_rng(seed), count)
+    sampler = HardMining(most, 1.0, fg_fraction=share)
+    found = sampler.select(rois, losses, tf.constant([0, 0])).numpy().tolist()
+    order = np.argsort(-losses.ranking.numpy(), kind="stable").tolist()
+    foreground = [i for i in order if rois.labels[i] > 0][: int(share * most)]
+    background = [i for i in order if rois.labels[i] == 0][: most - len(foreground)]
+    assert found == foreground + background

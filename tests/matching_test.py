@@ -14,9 +14,9 @@ from ohem_tf.matching import match
 
 
 def match_by_hand(rois, gt_boxes, gt_classes, fg_iou=0.5):
-    """Labels, highest IoU and targets, one RoI and one ground truth box at a time, in float64."""
+    """Labels, highest IoU, targets and ground truth index: plain loops in float64."""
     labels, max_iou = np.zeros(len(rois), np.int32), np.zeros(len(rois))
-    targets = np.zeros((len(rois), 4))
+    targets, gt = np.zeros((len(rois), 4)), np.full(len(rois), -1)
     for r, roi in enumerate(rois.astype(np.float64)):
         best = None
         for g, box in enumerate(gt_boxes.astype(np.float64)):
@@ -25,14 +25,14 @@ def match_by_hand(rois, gt_boxes, gt_classes, fg_iou=0.5):
         if best is None or max_iou[r] < fg_iou:
             continue
         box, (height, width) = gt_boxes[best].astype(np.float64), roi[2:] - roi[:2]
-        labels[r] = gt_classes[best]
+        labels[r], gt[r] = gt_classes[best], best
         targets[r] = [
             ((box[0] + box[2]) / 2 - (roi[0] + roi[2]) / 2) / height,
             ((box[1] + box[3]) / 2 - (roi[1] + roi[3]) / 2) / width,
             np.log((box[2] - box[0]) / height),
             np.log((box[3] - box[1]) / width),
         ]
-    return labels, max_iou, targets
+    return labels, max_iou, targets, gt
 
 
 @functools.cache
@@ -44,8 +44,9 @@ def in_graph(fg_iou):
 
 def assert_matches(rois, gt_boxes, gt_classes, fg_iou=0.5):
     found = in_graph(fg_iou)(rois, gt_boxes, gt_classes)
-    labels, max_iou, targets = match_by_hand(rois, gt_boxes, gt_classes, fg_iou)
+    labels, max_iou, targets, gt = match_by_hand(rois, gt_boxes, gt_classes, fg_iou)
     np.testing.assert_array_equal(found.labels, labels)
+    np.testing.assert_array_equal(found.gt, gt)
     np.testing.assert_allclose(found.max_iou, max_iou, atol=1e-5)
     np.testing.assert_allclose(found.targets, targets, atol=1e-4)
     assert (found.labels.dtype, found.max_iou.dtype, found.targets.dtype) == (
@@ -79,7 +80,7 @@ def test_equals_the_loop_on_many_shaken_boxes():
     shaken = gt_boxes[rng.integers(0, 9, 500)] + rng.uniform(-25, 25, (500, 4))
     rois = shaken.astype(np.float32)
     gt_classes = rng.integers(1, 21, 9).astype(np.int32)
-    labels, max_iou, _ = match_by_hand(rois, gt_boxes, gt_classes)
+    labels, max_iou, *_ = match_by_hand(rois, gt_boxes, gt_classes)
     assert 100 < np.sum(labels > 0) < 490  # both kinds, or this test says little
     assert np.min(np.abs(max_iou - 0.5)) > 1e-5
     assert_matches(rois, gt_boxes, gt_classes)

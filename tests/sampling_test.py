@@ -1,4 +1,6 @@
-"""The baseline sampler: counts, thresholds and randomness."""
+"""The samplers that draw at random: counts, thresholds and randomness."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -6,7 +8,12 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ohem_tf.sampling import HeuristicSampling, sample_rois
+from ohem_tf.sampling import (
+    HeuristicSampling,
+    IoUBalancedSampling,
+    sample_iou_balanced,
+    sample_rois,
+)
 
 FRCN = HeuristicSampling(rois_per_image=64)
 
@@ -150,3 +157,56 @@ def test_a_batch_of_2048_takes_all_background_that_there_is():
     settings = HeuristicSampling(rois_per_image=2048, bg_lo=0.0)
     found, foreground = draw(overlaps(700, 1000, 500), settings=settings)
     assert (foreground, len(found)) == (512, 2012)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.floats(0, 1, width=32), max_size=80),
+    st.integers(1, 40),
+    st.integers(1, 5),
+    st.integers(0, 1000),
+)
+def test_iou_balanced_counts(ious, rois, bins, seed):
+    max_iou = np.array(ious, np.float32)
+    sampler = IoUBalancedSampling(rois, bins=bins)
+    found = sample_iou_balanced(max_iou, np.int32([seed, 1]), sampler).numpy()
+    assert len(set(found)) == len(found)
+    foreground = min(int(np.round(0.25 * rois)), int(np.sum(max_iou >= 0.5)))
+    assert np.all(max_iou[found[:foreground]] >= 0.5)
+    background = found[foreground:]
+    assert np.all(max_iou[background] < 0.5)
+    assert len(background) == min(rois - foreground, int(np.sum(max_iou < 0.5)))
+    share = (rois - foreground) // bins
+    edges = np.linspace(0, 0.5, bins + 1)
+    for low, high in itertools.pairwise(edges):
+        # Not those at an edge, where float32 decides.
+        inside = (max_iou > low + 1e-6) & (max_iou < high - 1e-6)
+        assert np.sum(inside[background]) >= min(share, int(np.sum(inside)))
+
+
+def test_iou_balanced_takes_as_many_from_a_rare_interval_as_from_a_common_one():
+    rng = np.random.default_rng(0)
+    max_iou = np.concatenate([rng.uniform(0.0, 0.16, 900), rng.uniform(0.17, 0.33, 60)])
+    max_iou = np.concatenate([max_iou, rng.uniform(0.34, 0.49, 40)]).astype(np.float32)
+    for seed in range(5):
+        found = max_iou[sample_iou_balanced(max_iou, np.int32([seed, 1]), IoUBalancedSampling(62))]
+        counts = np.histogram(found, [0, 1 / 6, 1 / 3, 0.5])[0]
+        assert sorted(counts) == [20, 21, 21] or sorted(counts) == [20, 20, 22]
+    few = np.concatenate([max_iou[:900], max_iou[-5:]])  # the last interval is short: 5 of 20
+    found = few[sample_iou_balanced(few, np.int32([0, 1]), IoUBalancedSampling(60))]
+    assert np.sum(found > 0.34) == 5
+    assert len(found) == 60
+
+
+def test_iou_balanced_draws_uniformly_within_an_interval():
+    max_iou = np.repeat(np.float32([0.05, 0.25, 0.45]), [100, 50, 25])
+    counts = np.zeros(len(max_iou))
+    compiled = tf.function(lambda s: sample_iou_balanced(max_iou, s, IoUBalancedSampling(30)))
+    draws = 400
+    for seed in range(draws):
+        counts[compiled(tf.constant([seed, 5])).numpy()] += 1
+    for value, chance in [(0.05, 0.1), (0.25, 0.2), (0.45, 0.4)]:
+        members = counts[max_iou == np.float32(value)]
+        assert members.sum() == draws * 10
+        deviation = np.sqrt(draws * chance * (1 - chance))
+        assert np.all(np.abs(members - draws * chance) < 5 * deviation)

@@ -152,7 +152,7 @@ def _open(directory: Path, part: str, where: str) -> RecordReader:
     )
     if not first < last <= count:
         raise InputError(
-            f"{where}: {part} is from image {first} to {last} of {count}; expected one image or more"
+            f"{where}: {part} is from image {first} to {last} of {count}; expected one or more"
         )
     return SlicedReader(records, first, last)
 

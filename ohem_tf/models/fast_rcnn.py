@@ -16,8 +16,9 @@ from ohem_tf.models.batches import Batch, image_metrics, mean, mean_metrics, unb
 from ohem_tf.models.heads import RoIHead
 from ohem_tf.models.roi_network import Features, RoINetwork
 from ohem_tf.models.roi_pooler import RoIPooler
+from ohem_tf.reweighting import ImportanceReweighting
 from ohem_tf.sampler import RoIs, Sampler
-from ohem_tf.sampling import HeuristicSampling
+from ohem_tf.sampling import HeuristicSampling, IoUBalancedSampling
 
 # Random numbers of an image come from (seed, position in the stream of examples, purpose): they do
 # not depend on the number of replicas, nor on where training was interrupted.
@@ -25,13 +26,16 @@ _READ_ONLY_DROPOUT, _REGULAR_DROPOUT, _SAMPLING = range(3)
 
 Proposer = Callable[[Features, tf.Tensor, tf.Tensor], tf.Tensor]
 
-for _sampler in (HardMining, MaskedHardMining, HeuristicSampling):
+for _sampler in (
+    *(HardMining, MaskedHardMining, HeuristicSampling),
+    *(IoUBalancedSampling, ImportanceReweighting),
+):
     keras.saving.register_keras_serializable("ohem_tf")(_sampler)
 
 
 @keras.saving.register_keras_serializable("ohem_tf")
 class FastRCNN(keras.Model):
-    """Fast R-CNN with the training step of OHEM, of the heuristic baseline, or of your sampler.
+    """Fast R-CNN with the training step of OHEM, of another sampler here, or of your own.
 
     Its batches are those of `data.pipeline.TrainingStream`, in `fit`, `evaluate` and `predict`:
     N images, padded, with their proposals (and, to train and to evaluate, their ground truth).
@@ -128,10 +132,12 @@ class FastRCNN(keras.Model):
                 selected = self.sampler.select(
                     rois, all_losses, self._random_seed(image, _SAMPLING)
                 )
+                weights = self.sampler.weights(rois, all_losses, selected)
             # 4. Regular RoI network: forward and backward on the selected RoIs only.
             hard = rois if selected is None else rois.take(selected)
             seed = self._random_seed(image, _REGULAR_DROPOUT)
             losses = self.roi_network.losses(features, hard, image["scale"], seed)
+            losses = losses.weighted(weights)
             all_losses = losses if selected is None else all_losses
             hard, losses = self.sampler.count(hard, losses)
             cls, box = mean(losses.cls), mean(losses.box)

@@ -40,7 +40,8 @@ class RoINetwork:
         matches = match(boxes, gt_boxes, gt_classes, fg_iou)
         normalised = self.head.normalise(matches.targets, matches.labels)
         foreground = (matches.labels > 0)[:, None]
-        return RoIs(boxes, matches.labels, matches.max_iou, tf.where(foreground, normalised, 0.0))
+        targets = tf.where(foreground, normalised, 0.0)
+        return RoIs(boxes, matches.labels, matches.max_iou, targets, matches.gt)
 
     def losses(
         self, features: Features, rois: RoIs, scale: tf.Tensor, dropout_seed: tf.Tensor | None

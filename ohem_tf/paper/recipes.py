@@ -6,6 +6,9 @@ A function named after data starts a config; the others change one, and can be c
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -64,6 +67,7 @@ def frcn(config: ConfigDict, bg_lo: float = 0.1) -> None:
     """The heuristic sampler of Fast R-CNN."""
     config.sampler = "heuristic"
     config.heuristic.bg_lo = bg_lo
+    config.heuristic.fixed_ratio = True
 
 
 def no_fixed_ratio(config: ConfigDict) -> None:
@@ -72,16 +76,27 @@ def no_fixed_ratio(config: ConfigDict) -> None:
     config.heuristic.fixed_ratio = False
 
 
+def ohem(config: ConfigDict, **fields: float | str | bool) -> None:
+    """OHEM as in the paper, but for `fields` of config.ohem."""
+    config.sampler = "ohem"
+    config.ohem = paper().ohem
+    config.ohem.update(fields)
+
+
 def masked_backward(config: ConfigDict) -> None:
     """OHEM in the form that the paper rejects: backward through all RoIs (section 4.2)."""
     config.ohem.masked_backward = True
 
 
-def all_rois(config: ConfigDict, learning_rate: float) -> None:
-    """Fast R-CNN's sampler with B = 2048: nearly all RoIs of an image (table 1, rows 7 to 10)."""
+def all_rois(config: ConfigDict, learning_rate: float | None = None) -> None:
+    """Fast R-CNN's sampler with B = 2048: nearly all RoIs of an image (table 1, rows 7 to 10).
+
+    The paper raises the learning rate for it: 0.003 with VGG16, 0.004 with VGG_CNN_M_1024.
+    """
     frcn(config, bg_lo=0.0)
     config.train.rois_per_step = 2048
-    config.train.learning_rate = learning_rate
+    if learning_rate is not None:
+        config.train.learning_rate = learning_rate
 
 
 def one_image(config: ConfigDict) -> None:
@@ -159,6 +174,50 @@ def hed_backbone(config: ConfigDict) -> None:
     config.backbone.weights = "hed"
     config.backbone.frozen_until = "block3_pool"
     config.backbone.feature_scale = 0.1  # these weights give features of RMS 8
+
+
+class Method(NamedTuple):
+    """A way of choosing RoIs, as `ohem_tf.compare` knows it.
+
+    Attributes:
+      change: changes a config to it.
+      source: where it and its settings come from.
+    """
+
+    change: Callable[[ConfigDict], None]
+    source: str
+
+
+def _sampler(config: ConfigDict, name: str) -> None:
+    config.sampler = name
+    config[name] = paper()[name]
+
+
+METHODS = {
+    "frcn": Method(frcn, "heuristic sampler, bg_lo = 0.1: Fast R-CNN (Girshick 2015), section 2.3"),
+    "frcn_bg0": Method(partial(frcn, bg_lo=0.0), "the same, bg_lo = 0: OHEM's table 1, row 4"),
+    "frcn_no_ratio": Method(no_fixed_ratio, "the same without fg:bg ratio: OHEM, section 3.1"),
+    "all_rois": Method(all_rois, "B = 2048, all RoIs: OHEM's table 1, rows 7 to 10"),
+    "ohem": Method(ohem, "Shrivastava, Gupta, Girshick 2016, section 4.1"),
+    "ohem_per_label": Method(
+        partial(ohem, per_label=True), "NMS per label: the authors' released code"
+    ),
+    "ohem_no_nms": Method(
+        partial(ohem, iou_threshold=1.0), "the highest losses, overlapping or not"
+    ),
+    "ohem_cls": Method(
+        partial(ohem, iou_threshold=1.0, rank_by="cls", fg_fraction=0.25),
+        "by classification loss, no NMS, at most 25 % foreground: MMDetection's OHEMSampler",
+    ),
+    "iou_balanced": Method(
+        partial(_sampler, name="iou_balanced"),
+        "background evenly over 3 intervals of IoU: Libra R-CNN (Pang et al. 2019), section 3.1",
+    ),
+    "isr": Method(
+        partial(_sampler, name="isr"),
+        "importance-based sample reweighting: PISA (Cao et al. 2020), settings of MMDetection",
+    ),
+}
 
 
 def _data(train_split: str, eval_split: str, steps: int, every: int) -> ConfigDict:

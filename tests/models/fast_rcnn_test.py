@@ -1,5 +1,7 @@
 """The training step against plain reimplementations of what the paper says."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -87,7 +89,7 @@ def test_one_step_is_sgd_on_the_hard_rois_alone():
     model = compiled(momentum=0.0, decay=0.0, dropout=0.0)
     batch = one_image()
     rois = np.concatenate([batch["gt_boxes"][0], batch["proposals"][0]])
-    labels, _, targets = match(rois, batch["gt_boxes"][0], batch["gt_classes"][0])
+    labels, _, targets, _ = match(rois, batch["gt_boxes"][0], batch["gt_classes"][0])
     before = weights(model)
     with tf.GradientTape() as tape:
         features = model.backbone(batch["image"])
@@ -109,6 +111,28 @@ def test_one_step_is_sgd_on_the_hard_rois_alone():
         rate = 0.1 if name.endswith("bias") else 0.05
         np.testing.assert_allclose(new, old - rate * gradient, atol=2e-6, err_msg=name)
         assert np.abs(new - old).max() > 0, name
+
+
+def test_weights_of_a_sampler_count_in_the_loss_and_its_gradient():
+    @dataclasses.dataclass(frozen=True)
+    class Weighted(HardMining):
+        factor: float = 1.0
+
+        def weights(self, rois, losses, selected):
+            return self.factor * tf.ones(tf.shape(selected))
+
+    found, moved = [], []
+    for factor in (1.0, 3.0):
+        model = compiled(Weighted(8, factor=factor), momentum=0.0, decay=0.0, dropout=0.0)
+        before = weights(model)
+        found.append(model.train_step(one_image()))
+        moved.append([new - old for new, old in zip(weights(model), before, strict=True)])
+    assert float(found[1]["cls"]) == pytest.approx(3 * float(found[0]["cls"]), rel=1e-5)
+    assert float(found[1]["box"]) == pytest.approx(float(found[0]["box"]), rel=1e-5)
+    names = [variable.path for variable in model.trainable_variables]
+    for name, factor in (("cls_score/kernel", 3), ("bbox_pred/kernel", 1)):
+        i = next(i for i, path in enumerate(names) if path.endswith(name))
+        np.testing.assert_allclose(moved[1][i], factor * moved[0][i], atol=1e-6)
 
 
 def test_two_images_count_half_each():

@@ -11,7 +11,8 @@ from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.data.records import RecordReader
 from ohem_tf.hard_mining import HardMining, MaskedHardMining
 from ohem_tf.models.caffe_networks import NETWORKS
-from ohem_tf.sampling import HeuristicSampling
+from ohem_tf.reweighting import ImportanceReweighting
+from ohem_tf.sampling import HeuristicSampling, IoUBalancedSampling
 from ohem_tf.training.optimizer import CaffeSGD, StepDecay
 
 
@@ -42,6 +43,8 @@ def trained(batches, sampler=None, **kwargs):
         HardMining(8, iou_threshold=0.6, per_label=True, chunk=11),
         MaskedHardMining(8),
         HeuristicSampling(8, bg_lo=0.0, fg_iou=0.6),
+        IoUBalancedSampling(8, bins=2),
+        ImportanceReweighting(8, bias=0.1),
         FirstRoIs(5),
     ],
     ids=lambda sampler: type(sampler).__name__,
