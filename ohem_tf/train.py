@@ -28,6 +28,7 @@ from ohem_tf.inference.predict import Predictor, predict_split
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.models.roi_network import NON_FINITE
 from ohem_tf.training import callbacks
+from ohem_tf.training.allocator import keep_freed_memory
 from ohem_tf.training.distribution import strategy_for
 from ohem_tf.workdir import CHECKPOINTS, TENSORBOARD, has_checkpoint, load_saved, save_config
 
@@ -61,6 +62,7 @@ def train(
     check_classes(fields[1], held_out.classes, fields[0], records.classes)
     make_folder(workdir, "workdir")
     _check_classes(workdir, records.classes, config.data.dir)
+    keep_freed_memory()
     strategy = strategy_for(devices, config.train.images_per_step)
     with strategy.scope():
         model = experiment.build_model(config, len(records.classes), not has_checkpoint(workdir))

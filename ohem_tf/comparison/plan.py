@@ -1,0 +1,160 @@
+"""Which runs a comparison is made of: method by seed, each with its config and its workdir."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from ohem_tf import experiment
+from ohem_tf.config import validate
+from ohem_tf.errors import InputError
+from ohem_tf.paper.recipes import METHODS
+from ohem_tf.workdir import CONFIG
+
+# Fields that change no result, so that a run may be resumed with others.
+_FREE = {
+    *("data.dir", "train.log_every", "train.checkpoint_every", "train.keep_checkpoints"),
+    *("train.eval_every", "train.snapshot_every", "evaluation.coco"),
+}
+_HELD_OUT = 10  # percent of the training split on which learning rates are compared
+
+
+class Run(NamedTuple):
+    """A training, and what is measured of its model.
+
+    Attributes:
+      method: a name in `recipes.METHODS`.
+      seed: of weights, order of examples, dropout and random samplers.
+      config: complete.
+      workdir: of the training.
+    """
+
+    method: str
+    seed: int
+    config: ConfigDict
+    workdir: str
+
+    @property
+    def name(self) -> str:
+        """For progress: "ohem seed 1"."""
+        return f"{self.method} seed {self.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A comparison.
+
+    Attributes:
+      config: what the methods change.
+      methods: names in `recipes.METHODS`; the others are compared with the first.
+      seeds: how many; 0, 1, ...
+      workdir: holds METHOD/seed-S of each run, and search/METHOD/lr-X.
+      learning_rates: to choose from, for each method; empty: that of `config`.
+      search_steps: of the trainings that choose.
+    """
+
+    config: ConfigDict
+    methods: Sequence[str]
+    seeds: int
+    workdir: str
+    learning_rates: Sequence[float] = ()
+    search_steps: int = 0
+
+    def check(self) -> None:
+        """Raises InputError for a setting that cannot work, before anything is trained."""
+        for name in self.methods:
+            if name not in METHODS:
+                raise InputError(f"--methods: {name!r} is none of {', '.join(METHODS)}")
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise InputError(
+                f"--methods is {','.join(self.methods)!r}; it must be different names, comma separated"
+            )
+        if self.seeds < 1:
+            raise InputError(f"--seeds is {self.seeds}; it must be 1 or more")
+        if any(rate <= 0 for rate in self.learning_rates):
+            raise InputError("--learning_rates: each must be a number > 0")
+        if self.learning_rates and not 0 < self.search_steps < self.config.train.steps:
+            raise InputError(
+                f"--search_steps is {self.search_steps}; it must be less than "
+                f"config.train.steps = {self.config.train.steps}"
+            )
+        for run in [*self.search(), *self.runs(dict.fromkeys(self.methods, 1.0))]:
+            validate(run.config)
+
+    def search(self) -> list[Run]:
+        """The trainings that choose the learning rates: short, on a part of the training split.
+
+        The schedule shrinks in proportion. They are evaluated on the rest of the training split,
+        never on the eval split.
+        """
+        runs = []
+        for method in self.methods:
+            for rate in self.learning_rates:
+                config = self._config(method, 0)
+                train, data = config.train, config.data
+                scale = self.search_steps / train.steps
+                train.decay_steps = tuple(round(step * scale) for step in train.decay_steps)
+                train.warmup_steps = min(train.warmup_steps, self.search_steps // 5)
+                train.steps, train.learning_rate = self.search_steps, rate
+                train.eval_every = train.snapshot_every = 0
+                whole, border = data.train_split.split("+"), 100 - _HELD_OUT
+                data.train_split = "+".join(f"{part}[:{border}%]" for part in whole)
+                data.eval_split = "+".join(f"{part}[{border}%:]" for part in whole)
+                folder = os.path.join(self.workdir, "search", method, f"lr-{rate:g}")
+                runs.append(Run(method, 0, config, folder))
+        return runs
+
+    def runs(self, learning_rates: Mapping[str, float]) -> list[Run]:
+        """The runs to compare, all methods of a seed before the next seed.
+
+        Args:
+          learning_rates: {method: rate}; a method that is absent trains with that of `config`.
+        """
+        runs = []
+        for seed in range(self.seeds):
+            for method in self.methods:
+                config = self._config(method, seed)
+                config.train.learning_rate = learning_rates.get(
+                    method, config.train.learning_rate
+                )
+                folder = os.path.join(self.workdir, method, f"seed-{seed}")
+                runs.append(Run(method, seed, config, folder))
+        return runs
+
+    def _config(self, method: str, seed: int) -> ConfigDict:
+        config = self.config.copy_and_resolve_references()
+        METHODS[method].change(config)
+        config.seed = seed
+        if not config.train.snapshot_every:
+            config.train.snapshot_every = -(-config.train.steps // 4)
+        return config
+
+
+def check_workdir(run: Run) -> None:
+    """Raises InputError if the workdir of a run holds a training with other settings."""
+    if not os.path.exists(os.path.join(run.workdir, CONFIG)):
+        return
+    before = _flat(experiment.trained_config(None, {}, run.workdir).to_dict())
+    now = _flat(run.config.to_dict())
+    for field in sorted(now):
+        if field not in _FREE and before.get(field) != now[field]:
+            raise InputError(
+                f"--workdir: {run.workdir} was trained with config.{field} = {before.get(field)}, "
+                f"not {now[field]}; give another --workdir, or delete that folder"
+            )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"train.steps": 1000, ...}, as json has the values."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = json.loads(json.dumps(value))
+    return flat
