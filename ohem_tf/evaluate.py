@@ -1,12 +1,15 @@
 """Evaluates a trained detector: python -m ohem_tf.evaluate --config=configs/NAME.py --workdir=DIR.
 
-Prints a table and, as the last line, one JSON object; the same object goes to WORKDIR/metrics.json.
+Writes the detections to WORKDIR/detections.npz, prints a table and, as the last line, one JSON
+object; the same object goes to WORKDIR/metrics.json. --from_results=FILE scores such detections
+again, in another way of config.evaluation, without running the model.
 --write_results=DIR writes the detections for the VOC and COCO servers, also those of a split that
 was prepared without annotations: then there are no metrics, and the last line says where they are.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -16,42 +19,56 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from ohem_tf import experiment
+from ohem_tf.data.ground_truth import ground_truth
 from ohem_tf.data.joined import open_split, split_name
+from ohem_tf.data.records import RecordReader
 from ohem_tf.errors import InputError, run
-from ohem_tf.evaluation import results
+from ohem_tf.evaluation import detections, results
 from ohem_tf.evaluation.report import metrics, table
 from ohem_tf.files import make_folder, write_json
 from ohem_tf.inference.predict import Predictor, predict_split
-from ohem_tf.workdir import METRICS, checkpoint_path, load_saved
+from ohem_tf.workdir import DETECTIONS, METRICS, checkpoint_path, load_saved
 
 
 def evaluate(
     config: ConfigDict,
     workdir: str,
     split: str | None = None,
-    checkpoint: str = "last",
+    checkpoint: str | None = None,
     write_results: str | None = None,
     output: str | None = None,
+    from_results: str | None = None,
 ) -> dict[str, Any]:
     """Metrics of the detector in `workdir`, also written to WORKDIR/metrics.json.
+
+    The detections go to WORKDIR/detections.npz before they are scored.
 
     Args:
       config: see `experiment.trained_config`.
       workdir: of `train.train`.
       split: see `joined.open_split`; default: config.data.eval_split.
-      checkpoint: see `experiment.load_model`.
+      checkpoint: see `experiment.load_model`; default: "last".
       write_results: a folder to write the detections to, see `evaluation.results`.
-      output: write the metrics to this file instead, to keep several evaluations of one model.
+      output: write the metrics to this file instead, and the detections beside it, to keep several
+        evaluations of one model: NAME.json and NAME.detections.npz.
+      from_results: score the detections of this file (see `evaluation.detections`) instead of
+        running the model; they must be those of the split, and need no `checkpoint`.
 
     Returns:
-      See `evaluation.report.metrics`, and "settings": how they were made (split, checkpoint and the
-      fields of config.detection), which ohem_tf.tables reads. For a split without annotations,
-      which needs `write_results`: {"results": that folder, "images": their number}, and no file.
+      See `evaluation.report.metrics`, and "settings": how the detections were made (split,
+      checkpoint and the fields of config.detection), which ohem_tf.tables reads. For a split
+      without annotations, which needs `write_results`: {"results": that folder, "images": their
+      number}, and no metrics file.
 
     Raises:
-      InputError: no checkpoint, no such split, classes other than the model's, or a folder that
-        cannot be written to.
+      InputError: no checkpoint, no such split, classes other than the model's, detections of other
+        images, or a folder that cannot be written to.
     """
+    if from_results and checkpoint:
+        raise InputError(
+            f"--checkpoint={checkpoint} has no effect on the detections of --from_results: give "
+            "one of the two"
+        )
     if output:
         if os.path.isdir(output):
             raise InputError(
@@ -69,24 +86,53 @@ def evaluate(
         )
     if write_results:
         results.check_folder(write_results, classes, records.category_ids)
-        image_ids = records.image_ids
+    truth = ground_truth(records)
+    image_ids = [image["image_id"] for image in truth]
+    if from_results:
+        found, settings = _saved(from_results, image_ids, f"{field}={split}")
+    else:
+        found, settings = _detect(config, workdir, checkpoint or "last", records, split)
+        path = os.path.join(workdir, DETECTIONS)
+        path = f"{os.path.splitext(output)[0]}.{DETECTIONS}" if output else path
+        detections.save(path, image_ids, found, settings)
+        print(f"detections: {path}", flush=True)
+    if write_results:
+        ids = records.category_ids
+        results.write(write_results, records.split, classes, ids, image_ids, found)
+    if not records.annotated:
+        return {"results": write_results, "images": len(records)}
+    result = metrics(truth, found, classes, **config.evaluation.to_dict())
+    result["settings"] = settings
+    write_json(output or os.path.join(workdir, METRICS), result)
+    return result
+
+
+def _detect(
+    config: ConfigDict, workdir: str, checkpoint: str, records: RecordReader, split: str
+) -> tuple[list[dict], dict[str, Any]]:
+    """The detections of the model, and how they were made."""
     checkpoint = checkpoint_path(workdir, checkpoint)
     model = experiment.load_model(config, workdir, checkpoint)
     predictor = Predictor(model, experiment.detection_settings(config))
-    ground_truth, detections = predict_split(predictor, records)
-    if write_results:
-        ids = records.category_ids
-        results.write(write_results, records.split, classes, ids, image_ids, detections)
-    if not records.annotated:
-        return {"results": write_results, "images": len(records)}
-    result = metrics(ground_truth, detections, classes, **config.evaluation.to_dict())
-    result["settings"] = {
+    settings = {
         "split": split_name(config.data.dir, split),
         "checkpoint": os.path.basename(checkpoint),
         "detection": config.detection.to_dict(),
     }
-    write_json(output or os.path.join(workdir, METRICS), result)
-    return result
+    return predict_split(predictor, records), settings
+
+
+def _saved(path: str, image_ids: list[str], split: str) -> tuple[list[dict], dict[str, Any]]:
+    """The detections in the images of the split, and how they were made."""
+    saved_ids, found, settings = detections.load(path)
+    for number, (ours, theirs) in enumerate(itertools.zip_longest(image_ids, saved_ids), 1):
+        if ours != theirs:
+            raise InputError(
+                f"--from_results: {path} holds detections in {settings.get('split')}: image "
+                f"{number} is {theirs or 'absent'} there, but {ours or 'absent'} in {split}; give "
+                "the --split that they were made for"
+            )
+    return found, settings
 
 
 def define_flags() -> None:
@@ -94,7 +140,7 @@ def define_flags() -> None:
     config_flags.DEFINE_config_file("config", None, "As in training.")
     flags.DEFINE_string("workdir", None, "As in training.")
     flags.DEFINE_string("split", None, "Default: config.data.eval_split.")
-    flags.DEFINE_string("checkpoint", "last", "'last', 'best' or a path.")
+    flags.DEFINE_string("checkpoint", None, "'last' (default), 'best' or a path.")
     flags.DEFINE_string(
         "write_results",
         None,
@@ -104,7 +150,13 @@ def define_flags() -> None:
         "output",
         None,
         "Default: WORKDIR/metrics.json. Another name in WORKDIR keeps several evaluations of one "
-        "model for ohem_tf.tables.",
+        "model for ohem_tf.tables; NAME.json has its detections in NAME.detections.npz.",
+    )
+    flags.DEFINE_string(
+        "from_results",
+        None,
+        "Score the detections of this file, such as WORKDIR/detections.npz, without running the "
+        "model: as config.evaluation says, and with --write_results for a server too.",
     )
 
 
@@ -115,8 +167,20 @@ def main(argv: Sequence[str]) -> None:
         raise InputError("give --config=configs/NAME.py and --workdir=DIR, as in training")
     overrides = config_flags.get_override_values(given["config"])
     config = experiment.trained_config(given.config, overrides, given.workdir)
+    if given.from_results:
+        for name in (x for x in overrides if x.startswith("detection.")):
+            raise InputError(
+                f"--config.{name} has no effect on the detections of --from_results: give one of "
+                "the two"
+            )
     result = evaluate(
-        config, given.workdir, given.split, given.checkpoint, given.write_results, given.output
+        config,
+        given.workdir,
+        given.split,
+        given.checkpoint,
+        given.write_results,
+        given.output,
+        given.from_results,
     )
     if given.write_results:
         print(f"detections for the server: {given.write_results}")

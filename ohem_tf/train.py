@@ -7,6 +7,7 @@ training resumes from the last checkpoint.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from ml_collections import ConfigDict, config_flags
 from ohem_tf import experiment
 from ohem_tf.config import validate
 from ohem_tf.data import statistics
+from ohem_tf.data.ground_truth import ground_truth
 from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.data.records import RecordReader
 from ohem_tf.errors import InputError, run
@@ -80,12 +82,16 @@ def train(
         _report_changes(config, workdir)
         save_config(config, overrides or {}, records.classes, workdir)
     predictor = Predictor(model, experiment.detection_settings(config))
+    truth = functools.cache(lambda: ground_truth(held_out))
     log = callbacks.TrainingLog(workdir, config.train.images_per_step, config.train.log_every)
     evaluation = callbacks.Evaluation(
         workdir,
         config.train.eval_every,
         lambda: metrics(
-            *predict_split(predictor, held_out), records.classes, **config.evaluation.to_dict()
+            truth(),
+            predict_split(predictor, held_out),
+            records.classes,
+            **config.evaluation.to_dict(),
         ),
         log,
     )

@@ -1,5 +1,6 @@
 """evaluate: metrics, results files, and splits that were prepared without annotations."""
 
+import importlib
 import json
 import math
 import os
@@ -7,17 +8,17 @@ import pathlib
 import subprocess
 import sys
 
+import command_line
 import numpy as np
 import pytest
 import tiny
-from command_line import load_config
 
 from ohem_tf import experiment
 from ohem_tf.config import paper
 from ohem_tf.data.records import RecordReader, from_example
 from ohem_tf.errors import InputError
 from ohem_tf.evaluate import evaluate
-from ohem_tf.evaluation import voc
+from ohem_tf.evaluation import detections, voc
 from ohem_tf.workdir import save_config, save_weights
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -25,6 +26,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 def run(config, workdir, split=None, results=None):
     return evaluate(config, str(workdir), split, "a.weights.h5", results)
+
+
+def again(config, workdir, **flags):
+    """Scores WORKDIR/detections.npz, or another file, once more."""
+    flags = {"from_results": workdir / "detections.npz"} | flags
+    return evaluate(config, str(workdir), **{k: str(v) for k, v in flags.items()})
 
 
 def members(*numbers):
@@ -135,6 +142,88 @@ def test_an_eval_split_without_annotations_is_named(config, workdir):
         run(config, workdir)
 
 
+@pytest.fixture
+def saved(workdir, monkeypatch):
+    """Detections in voc07/val, of no model: of each image's two objects the second is moved."""
+    moved = np.array([[0], [4]])
+    found = [
+        {"boxes": record.boxes + moved, "scores": [0.9, 0.8], "classes": record.classes}
+        for record in members(1, 2)
+    ]
+    ids = ["000001", "000002"]
+    detections.save(workdir / "detections.npz", ids, found, {"split": "voc07/val"})
+    monkeypatch.setattr(experiment, "load_model", lambda *_: pytest.fail("it was loaded"))
+    return found
+
+
+def test_detections_are_scored_again_without_the_model(config, workdir, saved, folder):
+    records = [from_example(item) for item in RecordReader(folder / "voc07", "val")]
+    truth = [{k: getattr(r, k) for k in ("boxes", "classes", "difficult")} for r in records]
+    means = set()
+    for threshold, method in ((0.5, "voc07"), (0.51, "voc07"), (0.51, "area")):
+        config.evaluation.method, config.evaluation.iou_threshold = method, threshold
+        result = again(config, workdir, output=workdir / "new.json")
+        ap = voc.average_precision(truth, saved, threshold, method)
+        assert result["mAP"] == pytest.approx(voc.mean_average_precision(ap))
+        assert result["settings"] == {"split": "voc07/val"}
+        assert result == json.loads((workdir / "new.json").read_text())
+        means.add(result["mAP"])
+    assert len(means) == 3
+    assert sorted(os.listdir(workdir)) == ["config.json", "detections.npz", "new.json"]
+
+
+def test_a_crash_in_the_metrics_loses_no_detection(config, workdir, monkeypatch):
+    run(config, workdir)
+    expected = (workdir / "metrics.json").read_bytes()
+    for name in ("metrics.json", "detections.npz"):
+        (workdir / name).unlink()
+    with monkeypatch.context() as patch:
+        module = importlib.import_module("ohem_tf.evaluate")
+        patch.setattr(module, "metrics", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(config, workdir)
+    assert not (workdir / "metrics.json").exists()
+    config.detection.score_threshold = 0.9  # of no effect on detections that are there
+    again(config, workdir)
+    assert (workdir / "metrics.json").read_bytes() == expected
+
+
+def test_detections_lie_beside_the_metrics(config, workdir):
+    evaluate(config, str(workdir), None, "a.weights.h5", output=str(workdir / "new" / "soft.json"))
+    assert sorted(os.listdir(workdir / "new")) == ["soft.detections.npz", "soft.json"]
+    assert sorted(os.listdir(workdir)) == ["config.json", "new"]
+
+
+@pytest.mark.parametrize(("split", "files"), [("voc12/test", 3), ("coco/val", 1)])
+def test_server_files_from_detections(config, workdir, split, files):
+    """Also of a split without annotations."""
+    config.data.eval_split = split
+    run(config, workdir, results=str(workdir / "first"))
+    again(config, workdir, write_results=workdir / "second")
+    names = os.listdir(workdir / "first")
+    assert len(names) == files
+    for name in names:
+        first, second = (workdir / folder / name for folder in ("first", "second"))
+        assert first.read_bytes() == second.read_bytes() != b""
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"checkpoint": "best"}, r"--checkpoint=best has no effect .*--from_results"),
+        ({"split": "coco/val"}, r"voc07/val: image 1 is 000001 there, but 000005 in .*coco/val"),
+        ({"split": "voc07/val[:1]"}, r"image 2 is 000002 there, but absent in --split=voc07/val"),
+        ({"split": "voc07/val+coco/val"}, r"image 3 is absent there, but 000005 in"),
+        ({"split": "voc12/test"}, r"prepared without annotations"),
+        ({"from_results": "/nowhere.npz"}, r"/nowhere.npz cannot be read as detections"),
+    ],
+)
+def test_detections_that_cannot_be_scored_are_refused(config, workdir, saved, flags, message):
+    with pytest.raises(InputError, match=message):
+        again(config, workdir, **flags)
+    assert not (workdir / "metrics.json").exists()
+
+
 CONFIG = """
 from ohem_tf.config import paper
 
@@ -152,7 +241,7 @@ def get_config():
 def test_the_last_line_is_one_json_object(folder, tmp_path):
     path = tmp_path / "tiny_config.py"
     path.write_text(CONFIG.format(data=str(folder)))
-    config = load_config(path)
+    config = command_line.load_config(path)
     save_config(config, {}, tiny.CLASSES, str(tmp_path))
     model = experiment.build_model(config, len(tiny.CLASSES))
     save_weights(model, str(tmp_path / "a.weights.h5"))
@@ -168,3 +257,14 @@ def test_the_last_line_is_one_json_object(folder, tmp_path):
     assert f"detections for the server: {tmp_path}/results" in done.stdout
     assert len(os.listdir(tmp_path / "results")) == 3
     assert not (tmp_path / "metrics.json").exists()
+    arguments = [f"--config={path}", f"--workdir={tmp_path}"]
+    arguments.append(f"--from_results={tmp_path}/detections.npz")
+    done = command_line.run("ohem_tf.evaluate", *arguments, "--config.detection.flip=True")
+    assert done.returncode == 1
+    assert "--config.detection.flip has no effect" in done.stderr.splitlines()[-1]
+    results = [f"--write_results={tmp_path}/again", "--split=voc12/test"]
+    done = command_line.run("ohem_tf.evaluate", *arguments, *results)
+    assert json.loads(done.stdout.splitlines()[-1])["images"] == 2
+    for name in os.listdir(tmp_path / "results"):
+        first, second = (tmp_path / folder / name for folder in ("results", "again"))
+        assert first.read_bytes() == second.read_bytes()

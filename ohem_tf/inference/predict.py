@@ -1,4 +1,4 @@
-"""Runs a detector over a split: what the metrics compare."""
+"""Runs a detector over the images of a split."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from ohem_tf.errors import InputError
 from ohem_tf.inference.detection import Detections, detect
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.settings import DetectionSettings
-
-_GROUND_TRUTH = ("boxes", "classes", "difficult", "crowd", "area")
 
 
 class Predictor:
@@ -47,7 +45,7 @@ class Predictor:
         return Detections(*(x.numpy() for x in self._detect(*inputs)))
 
 
-def predict_split(predictor: Predictor, records: RecordReader) -> tuple[list[dict], list[dict]]:
+def predict_split(predictor: Predictor, records: RecordReader) -> list[dict[str, np.ndarray]]:
     """Detections in every image of a split, with progress.
 
     Args:
@@ -55,13 +53,11 @@ def predict_split(predictor: Predictor, records: RecordReader) -> tuple[list[dic
       records: the split.
 
     Returns:
-      Ground truth and detections, one dict per image each, as `evaluation.report.metrics` takes
-      them.
+      One dict per image, in the order of the records, as `evaluation.report.metrics` takes them;
+      `data.ground_truth` reads what they are compared with.
     """
-    ground_truth, detections = [], []
     examples = evaluation_examples(records)
-    for example in tqdm(examples, total=len(records), desc="evaluating", unit="image"):
-        found = predictor(example["image"], example["proposals"])
-        detections.append(found._asdict())
-        ground_truth.append({name: example[name] for name in _GROUND_TRUTH})
-    return ground_truth, detections
+    return [
+        predictor(example["image"], example["proposals"])._asdict()
+        for example in tqdm(examples, total=len(records), desc="evaluating", unit="image")
+    ]
