@@ -93,7 +93,7 @@ def collect(
         found = nms.merge(parts)
         return found._replace(boxes=box_ops.clip(found.boxes, height, width))
 
-    rounds = [candidates_of(tf.cast(proposals, tf.float32)[: settings.max_proposals])]
+    rounds = [candidates_of(box_ops.first(proposals, settings.max_proposals))]
     for _ in range(1, settings.rounds):
         high = rounds[-1].at_least(settings.rescore_threshold)
         rois = nms.hard(high, settings.rescore_nms_iou, settings.rescore_max)

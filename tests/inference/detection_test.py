@@ -142,6 +142,14 @@ def test_only_high_scores_go_into_the_next_round():
         assert sorted(found.boxes.numpy()[:, 3]) == widths
 
 
+@pytest.mark.parametrize(("max_proposals", "widths"), [(0, [48, 60, 62]), (2, [48, 60])])
+def test_the_first_proposals_are_taken_or_all(max_proposals, widths):
+    proposals = np.float32([[0, 0, 80, 16], [0, 0, 80, 40], [0, 0, 80, 44]])
+    settings = DetectionSettings(nms_iou=1.0, max_proposals=max_proposals)
+    found = detection.detect(Halfway(), np.zeros((100, 100, 3), np.uint8), proposals, settings)
+    assert sorted(found.boxes.numpy()[:, 3]) == widths
+
+
 def test_traced_once_for_images_and_proposals_of_any_size():
     settings = DetectionSettings(
         shortest_sides=(48, 64),
