@@ -189,7 +189,8 @@ class DetectionSettings:
         "gaussian" does not use it.
       soft_nms_sigma: of "gaussian".
       max_detections: of an image, over all classes (release: baseline 100, OHEM 2000).
-      voting: whether each survivor's box becomes the mean of its neighbours (`vote`).
+      voting: whether each survivor's box becomes the mean of its neighbours (`vote`), those under
+        `score_threshold` included.
       voting_iou: IoU of the neighbours that vote.
     """
 
