@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     config = paper()
     config.data.train_split = "train"
     config.data.eval_split = "val"
+    config.data.max_proposals = 2000
     recipes.small_images(config, 240, 320)
     config.backbone.name = ""  # see above
     config.backbone.preprocessing = "lite"

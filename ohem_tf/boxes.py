@@ -54,6 +54,12 @@ def ioa(boxes: Array, regions: Array) -> tf.Tensor:
     return tf.math.divide_no_nan(_intersection(boxes, regions), area(boxes)[:, None])
 
 
+def first(boxes: Array, at_most: int) -> tf.Tensor:
+    """The first `at_most` of `boxes` [N, 4], or all of them if it is 0: [M, 4] float32."""
+    boxes = tf.cast(boxes, tf.float32)
+    return boxes[:at_most] if at_most else boxes
+
+
 def _centres_and_sizes(boxes: Array) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     ymin, xmin, ymax, xmax = _edges(boxes)
     height, width = ymax - ymin, xmax - xmin

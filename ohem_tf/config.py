@@ -39,7 +39,7 @@ def validate(config: ConfigDict) -> None:
     _one_of(config, "detection.nms", settings.NMS_METHODS)
     _one_of(config, "evaluation.method", settings.AP_METHODS)
     positive = (
-        "data.longest_side data.max_proposals backbone.feature_scale head.pool_size train.steps "
+        "data.longest_side backbone.feature_scale head.pool_size train.steps "
         "train.images_per_step train.gamma "
         "train.rois_per_step train.learning_rate train.log_every train.checkpoint_every "
         "train.keep_checkpoints iou_balanced.bins isr.fg_power isr.bg_power detection.longest_side "
@@ -48,7 +48,7 @@ def validate(config: ConfigDict) -> None:
     for name in positive.split():
         _check(_get(config, name) > 0, name, _get(config, name), "a number > 0")
     not_negative = (
-        "seed ohem.chunk train.warmup_steps train.weight_decay train.eval_every "
+        "seed data.max_proposals ohem.chunk train.warmup_steps train.weight_decay train.eval_every "
         "train.snapshot_every"
     )
     for name in not_negative.split():

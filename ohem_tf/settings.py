@@ -33,7 +33,8 @@ class DataSettings:
       longest_side: cap on the longest side, pixels.
       flip: "double": an epoch holds each image and its flipped copy, as in the release; "random":
         an image is flipped with probability 0.5; "none".
-      max_proposals: at most this many proposals of an image, the first ones.
+      max_proposals: at most this many proposals of an image, the first ones; 0: all. The release
+        takes all for VOC, and the first 2000 for COCO.
       crowd_ioa: training leaves out proposals that a crowd region (COCO) covers more than this.
     """
 
@@ -43,7 +44,7 @@ class DataSettings:
     shortest_sides: Sequence[int] = (600,)
     longest_side: int = 1000
     flip: str = "double"
-    max_proposals: int = 2000
+    max_proposals: int = 0
     crowd_ioa: float = 0.7
 
 
@@ -216,7 +217,7 @@ class DetectionSettings:
         the NMS (and the voting).
       flip: score every RoI on the flipped image too, and take the mean of the two scores and of
         the two boxes, class by class.
-      max_proposals: use at most this many proposals, the first ones.
+      max_proposals: use at most this many proposals, the first ones; 0: all.
       score_threshold: drop lower scores before NMS, and after the decay of Soft-NMS. The release's
         baseline scripts take 0.05, its OHEM scripts 1e-5.
       rounds: 1: score and regress the proposals. 2: also score and regress the high-scoring boxes
@@ -231,7 +232,8 @@ class DetectionSettings:
         "gaussian" does not use it.
       soft_nms_sigma: of "gaussian".
       max_detections: of an image, over all classes (release: baseline 100, OHEM 2000).
-      voting: whether each survivor's box becomes the mean of its neighbours (`vote`).
+      voting: whether each survivor's box becomes the mean of its neighbours (`vote`), those under
+        `score_threshold` included.
       voting_iou: IoU of the neighbours that vote.
     """
 
@@ -239,7 +241,7 @@ class DetectionSettings:
     longest_side: int = 1000
     scale_choice: str = "best"
     flip: bool = False
-    max_proposals: int = 2000
+    max_proposals: int = 0
     score_threshold: float = 0.05
     rounds: int = 1
     rescore_threshold: float = 0.01

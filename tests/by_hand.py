@@ -47,7 +47,11 @@ def vote(kept, boxes, scores, threshold) -> np.ndarray:
 
 
 def select(boxes, scores, classes, settings):
-    """Detections [(score, class, box), ...] of candidates under `DetectionSettings`, best first."""
+    """Detections [(score, class, box), ...] of candidates under `DetectionSettings`, best first.
+
+    Every candidate votes, whatever its score.
+    """
+    voters = boxes, scores, classes
     enough = np.flatnonzero(scores >= np.float32(settings.score_threshold))
     boxes, scores, classes = boxes[enough], scores[enough], classes[enough]
     kept = suppress(
@@ -63,8 +67,8 @@ def select(boxes, scores, classes, settings):
     for i, score in kept[: settings.max_detections]:
         box = boxes[i]
         if settings.voting:
-            same = classes == classes[i]
-            (box,) = vote([box], boxes[same], scores[same], settings.voting_iou)
+            same = voters[2] == classes[i]
+            (box,) = vote([box], voters[0][same], voters[1][same], settings.voting_iou)
         found.append((score, classes[i], box))
     return found
 

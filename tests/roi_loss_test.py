@@ -228,7 +228,7 @@ def test_bad_requests_end_before_anything_is_measured(special, tmp_path):
         (
             {a: config, b: tiny.config(special, **{"data.max_proposals": 7})},
             None,
-            "config.data.max_proposals is 2000 in",
+            "config.data.max_proposals is 0 in",
         ),
         (
             {a: tiny.config(special, **{"detection.shortest_sides": (48, 64)})},

@@ -54,7 +54,7 @@ class TrainingStream:
     shortest_sides: Sequence[int] = (600,)
     longest_side: int = 1000
     flip: str = "double"
-    max_proposals: int = 2000
+    max_proposals: int = 0
     crowd_ioa: float = 0.7
 
     def choice(self, position: int) -> Choice:
@@ -151,14 +151,14 @@ def training_proposals(
       proposals: [R, 4] float32.
       boxes: [G, 4] float32 all ground truth boxes.
       crowd: [G] bool, which of them are crowd regions (COCO).
-      max_proposals: keep at most this many, the first ones.
+      max_proposals: keep at most this many, the first ones; 0: all.
       crowd_ioa: leave out a proposal if a crowd region covers more than this share of its area;
         1 leaves out none.
 
     Returns:
       [R', 4] float32 in the order given.
     """
-    first = tf.cast(proposals, tf.float32)[:max_proposals]
+    first = box_ops.first(proposals, max_proposals)
     regions = tf.boolean_mask(tf.cast(boxes, tf.float32), crowd)
     covered = tf.reduce_any(box_ops.ioa(first, regions) > crowd_ioa, axis=1)
     return tf.boolean_mask(first, tf.logical_not(covered))

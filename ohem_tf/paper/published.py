@@ -17,7 +17,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ohem_tf.config import paper
 from ohem_tf.data.joined import split_name
 from ohem_tf.paper import recipes
 
@@ -29,6 +28,14 @@ _TRAIN_SETS = {
     "voc07/test+voc07/trainval+voc12/trainval": "07++12",
     "coco/train2014": "COCO train",
     "coco/train2014+coco/val2014": "COCO trainval",
+}
+_RECIPES = {
+    "07": recipes.voc07,
+    "12": recipes.voc12,
+    "07+12": recipes.voc0712,
+    "07++12": recipes.voc0712pp,
+    "COCO train": recipes.coco,
+    "COCO trainval": recipes.coco_trainval,
 }
 _TEST_SETS = {"voc07/test": "07 test", "voc12/test": "12 test"}
 _METHODS = {"07 test": "voc07", "12 test": "area"}
@@ -124,12 +131,13 @@ def describe(config: ConfigDict, made: Mapping[str, Any]) -> Setting:
         "+".join(sorted(split.split("+")))
         for split in (split_name(data.dir, data.train_split), made["split"])
     )
+    train_set = _TRAIN_SETS.get(train_split, train_split)
     new = not set(test_split.split("+")) & set(train_split.split("+"))
     is_coco = new and all(part.startswith("coco/") for part in test_split.split("+"))
     return Setting(
         method=_method(config),
         backbone=_backbone(config),
-        train=_TRAIN_SETS.get(train_split, train_split),
+        train=train_set,
         test="COCO" if is_coco else _TEST_SETS.get(test_split, test_split),
         images=train.images_per_step,
         rois=train.rois_per_step,
@@ -139,7 +147,7 @@ def describe(config: ConfigDict, made: Mapping[str, Any]) -> Setting:
         decay_steps=tuple(train.decay_steps),
         training=_scales(data.shortest_sides, data.longest_side, recipes.TRAIN_SCALES),
         testing=_testing(made["detection"]),
-        changes=_changes(config),
+        changes=_changes(config, _required(config, train_set)),
     )
 
 
@@ -197,11 +205,21 @@ def _backbone(config: ConfigDict) -> str:
     return f"{_BACKBONES[name]} ({weights})" if weights in ("none", "hed") else _BACKBONES[name]
 
 
-def _changes(config: ConfigDict) -> tuple[str, ...]:
-    """Fields that are not as in the paper's recipe, but for those that `Setting` has itself."""
-    recipe = paper()
+def _required(config: ConfigDict, train_set: str) -> ConfigDict:
+    """The recipe that a run must have followed, but for what `Setting` names, to be compared.
+
+    Args:
+      config: of the run.
+      train_set: what it trained on; other data than the paper's are held to VOC07's recipe.
+    """
+    recipe = _RECIPES.get(train_set, recipes.voc07)()
     if config.backbone.name == "vgg_cnn_m_1024":
         recipes.vggm(recipe)
+    return recipe
+
+
+def _changes(config: ConfigDict, recipe: ConfigDict) -> tuple[str, ...]:
+    """Fields that are not as in the recipe, but for those that `Setting` has itself."""
     unused = {"detection", "evaluation", "ohem" if config.sampler == "heuristic" else "heuristic"}
     found = []
     for section, expected in _sections(recipe).items():

@@ -315,11 +315,12 @@ def test_flipped_images_leave_out_the_same_proposals(tmp_path):
     assert seen == {False, True}
 
 
-def test_the_first_proposals_are_kept(train):
-    stream_ = stream(train, n=1, flip="none", max_proposals=7)
+@pytest.mark.parametrize(("max_proposals", "kept"), [(7, slice(7)), (0, slice(None))])
+def test_the_first_proposals_are_kept(train, max_proposals, kept):
+    stream_ = stream(train, n=1, flip="none", max_proposals=max_proposals)
     for step, batch in enumerate(take(stream_, 3)):
         proposals = from_example(train[stream_.choice(step).record]).proposals
-        np.testing.assert_array_equal(batch["proposals"][0], proposals[:7])
+        np.testing.assert_array_equal(batch["proposals"][0], proposals[kept])
 
 
 def test_evaluation_yields_everything_in_order(dataset, special):

@@ -98,6 +98,18 @@ def test_vote_without_neighbours_or_weight_keeps_the_box():
     np.testing.assert_array_equal(detection.vote(kept, far[:0], far[:0, 0]), kept)
 
 
+def test_every_box_votes_that_has_the_least_score():
+    boxes = np.float32([[[0, 0, 1, 10]], [[0, 0, 1, 8]], [[0, 0, 1, 6]]])
+    settings = DetectionSettings(voting=True, score_threshold=0.0, max_detections=1)
+    for scores, width in [
+        ([[4e-5], [1e-5], [9e-6]], 9.6),
+        ([[4e-5], [1e-5], [2e-5]], (400 + 80 + 120) / 70),
+        ([[4e-6], [1e-6], [2e-6]], 10),  # no voter
+    ]:
+        found = select(scores, boxes, settings)
+        np.testing.assert_allclose(found.boxes, [[0, 0, 1, width]], rtol=1e-6)
+
+
 class Halfway:
     """A stand-in for the detector: regresses halfway to [0, 0, 80, 80]; the score is the IoU."""
 
@@ -122,6 +134,37 @@ def test_a_box_has_the_score_of_the_roi_it_was_regressed_from():
     np.testing.assert_allclose(found.scores, [0.9, 0.8, 0.6, 0.2], rtol=1e-6)
 
 
+@pytest.mark.parametrize("nms", NMS_METHODS)
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_voted_boxes_do_not_depend_on_what_is_shown(nms, rounds):
+    image = np.zeros((100, 100, 3), np.uint8)
+    proposals = by_hand.random_boxes(np.random.default_rng(2), 60)
+    everything = [(np.float64(proposals) + [0, 0, 80, 80]) / 2]
+    rois = [proposals]
+    for _ in range(1, rounds):
+        rois.append(everything[-1])
+        everything.append((everything[-1] + [0, 0, 80, 80]) / 2)
+    boxes = np.concatenate(everything)
+    scores = np.array([by_hand.iou(roi, [0, 0, 80, 80]) for roi in np.concatenate(rois)])
+    settings = DetectionSettings(
+        rounds=rounds,
+        rescore_threshold=0.0,
+        rescore_nms_iou=1.0,
+        nms=nms,
+        nms_iou=0.6,
+        voting=True,
+        score_threshold=0.0,
+    )
+    all_shown = by_hand.select(boxes, scores, np.ones(len(boxes)), settings)
+    counts = []
+    for threshold in (0.0, 0.05, 0.15):
+        settings = dataclasses.replace(settings, score_threshold=threshold)
+        found = detection.detect(Halfway(), image, proposals, settings)
+        by_hand.assert_equal(found, [d for d in all_shown if d[0] >= threshold])
+        counts.append(len(found.scores))
+    assert counts[0] > counts[-1] > 0
+
+
 def test_only_high_scores_go_into_the_next_round():
     image = np.zeros((100, 100, 3), np.uint8)
     proposals = np.float32([[0, 0, 80, 16], [0, 0, 80, 40], [0, 0, 80, 44]])
@@ -140,6 +183,14 @@ def test_only_high_scores_go_into_the_next_round():
             Halfway(), image, proposals, dataclasses.replace(settings, **changes)
         )
         assert sorted(found.boxes.numpy()[:, 3]) == widths
+
+
+@pytest.mark.parametrize(("max_proposals", "widths"), [(0, [48, 60, 62]), (2, [48, 60])])
+def test_the_first_proposals_are_taken_or_all(max_proposals, widths):
+    proposals = np.float32([[0, 0, 80, 16], [0, 0, 80, 40], [0, 0, 80, 44]])
+    settings = DetectionSettings(nms_iou=1.0, max_proposals=max_proposals)
+    found = detection.detect(Halfway(), np.zeros((100, 100, 3), np.uint8), proposals, settings)
+    assert sorted(found.boxes.numpy()[:, 3]) == widths
 
 
 def test_traced_once_for_images_and_proposals_of_any_size():

@@ -144,6 +144,7 @@ def test_another_setting_is_not_compared():
         {"data.eval_split": "val"},
         {"data.shortest_sides": (480,)},
         {"data.longest_side": 800},
+        {"data.max_proposals": 2000},
         {"detection.longest_side": 800},
         {"detection.voting": True},
         {"heuristic.fixed_ratio": False, "sampler": "heuristic"},

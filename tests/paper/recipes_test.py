@@ -103,6 +103,7 @@ def of_the_paper(name):
         "testing": (480, 576, 688, 864, 1000) if "M" in testing else (600,),
         "rounds, voting": (2, True) if "B" in testing else (1, False),
         "kept": (2000, 1e-5) if released else (100, 0.05),
+        "proposals": 2000 if data.startswith("COCO") else 0,  # 0: all
         "figure": figure,
         "title": data,
     }
@@ -126,6 +127,7 @@ def of_the_config(name):
         "testing": detection.shortest_sides,
         "rounds, voting": (detection.rounds, detection.voting),
         "kept": (detection.max_detections, detection.score_threshold),
+        "proposals": config.data.max_proposals,
         "figure": figure and figure[1],
         "title": row.data.name,
     }
