@@ -93,8 +93,9 @@ def page(name: str, intro: str, runs: dict[str, dict]) -> str:
         rows.append([label, first["objects"][label], *values])
     values = [f"**{number(run['metrics']['mAP'])}**" for run in runs.values()]
     rows.append(["**mAP**", sum(first["objects"].values()), *values])
-    for label in ("AP", "AP50", "AP75"):
-        values = [number(run["metrics"]["coco"][label]) for run in runs.values()]
+    coco = [run["metrics"]["coco"] for run in runs.values()]
+    for label in ("AP", "AP50", "AP75") if any(coco) else ():
+        values = [number(values[label]) if values else "" for values in coco]
         rows.append([f"COCO {label}", "", *values])
     rows.append(["steps", "", *(run["steps"] for run in runs.values())])
     note = ""

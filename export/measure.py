@@ -51,7 +51,8 @@ def compare(
             found[name].append(detections._asdict())
     result: dict[str, Any] = {"images": count}
     for name in predictors:
-        measured = metrics(ground_truth, found[name], records.classes, **evaluation)
+        only_map = {**evaluation, "coco": False}
+        measured = metrics(ground_truth, found[name], records.classes, **only_map)
         median = statistics.median(seconds[name])
         result[name] = {"mAP": measured["mAP"], "seconds_per_image": round(median, 4)}
     return result

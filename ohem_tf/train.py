@@ -91,7 +91,8 @@ def train(
             truth(),
             predict_split(predictor, held_out),
             records.classes,
-            **config.evaluation.to_dict(),
+            config.evaluation.method,
+            config.evaluation.iou_threshold,
         ),
         log,
     )

@@ -18,6 +18,8 @@ NAMES = (
     *("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"),
 )
 
+_MAX = 100  # detections of an image and class that COCOeval takes
+
 
 def coco_metrics(
     ground_truth: Sequence[Mapping], detections: Sequence[Mapping]
@@ -48,7 +50,7 @@ def coco_metrics(
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         evaluation = COCOeval(
             _dataset(classes, [_objects(image) for image in ground_truth]),
-            _dataset(classes, [_guesses(image) for image in detections]),
+            _dataset(classes, [_guesses(_counted(image)) for image in detections]),
             iouType="bbox",
         )
         evaluation.evaluate()
@@ -70,6 +72,19 @@ def _objects(image: inputs.Arrays) -> list[dict]:
     for row, crowd in zip(rows, _crowd(image).tolist(), strict=True):
         row["iscrowd"] = int(crowd)
     return rows
+
+
+def _counted(image: inputs.Arrays) -> inputs.Arrays:
+    """The detections of an image that pycocotools looks at: the best `_MAX` of each class.
+
+    It keeps the first of equal scores, and so do we; they stay in their order. Without them its
+    lists of dicts are smaller, and the values the same.
+    """
+    order = np.lexsort((-image["scores"], image["classes"]))  # stable
+    classes = image["classes"][order]
+    rank = np.arange(len(order)) - np.searchsorted(classes, classes)
+    kept = np.sort(order[rank < _MAX])
+    return {name: array[kept] for name, array in image.items()}
 
 
 def _guesses(image: inputs.Arrays) -> list[dict]:

@@ -9,7 +9,8 @@ import numpy as np
 from tabulate import SEPARATING_LINE, tabulate
 
 from ohem_tf.errors import InputError
-from ohem_tf.evaluation import coco, inputs, voc
+from ohem_tf.evaluation import inputs, voc
+from ohem_tf.evaluation.coco import coco_metrics
 
 _METHODS = {"voc07": "VOC07 11-point AP", "area": "AP as area under the curve"}
 
@@ -20,6 +21,7 @@ def metrics(
     class_names: Sequence[str],
     method: str = "voc07",
     iou_threshold: float = 0.5,
+    coco: bool = False,
 ) -> dict:
     """Computes what `metrics.json` holds.
 
@@ -30,13 +32,14 @@ def metrics(
       class_names: names of the classes 1..K.
       method: "voc07" or "area".
       iou_threshold: IoU at which a detection matches.
+      coco: whether to compute COCO's metrics too.
 
     Returns:
       A dict that `json.dumps(..., allow_nan=False)` takes:
       "mAP": mean AP over the classes that have data, in [0, 1]; None if none has.
       "AP": {class name: AP, or None for "no data"}, in the order of `class_names`.
       "method", "iou_threshold": as given.
-      "coco": {name: value, or None for "no data"}, see `coco.coco_metrics`.
+      "coco": {name: value, or None for "no data"}, see `coco.coco_metrics`; {} without `coco`.
       "images": number of images.
       "objects": {class name: number of objects that count}.
 
@@ -65,7 +68,7 @@ def metrics(
         "AP": {name: _or_none(ap.get(c, math.nan)) for c, name in enumerate(class_names, 1)},
         "method": method,
         "iou_threshold": float(iou_threshold),
-        "coco": coco.coco_metrics(ground_truth, detections),
+        "coco": coco_metrics(ground_truth, detections) if coco else {},
         "images": len(ground_truth),
         "objects": {
             name: sum(int(np.sum((x["classes"] == c) & ~x["difficult"])) for x in plain)
@@ -77,7 +80,7 @@ def metrics(
 def table(result: Mapping) -> str:
     """The result of `metrics` as lines of text for a terminal.
 
-    One row per class (AP in percent, number of objects), then mAP, then the COCO values.
+    One row per class (AP in percent, number of objects), then mAP, then COCO's values if there are.
     """
     rows = [
         (name, _percent(value), result["objects"][name]) for name, value in result["AP"].items()
@@ -99,7 +102,7 @@ def table(result: Mapping) -> str:
         f"{_METHODS[result['method']]} at {threshold}; {classes}; {result['images']} images"
     )
     names = list(result["coco"])
-    for group in (names[:6], names[6:]):
+    for group in (names[:6], names[6:]) if names else ():
         values = "  ".join(f"{name} {_percent(result['coco'][name])}" for name in group)
         lines.append(f"COCO %: {values}")
     return "\n".join(lines)

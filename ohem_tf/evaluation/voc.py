@@ -38,6 +38,31 @@ class Curve(NamedTuple):
     objects: int  # ground truth objects that are not `difficult`
 
 
+class Matched(NamedTuple):
+    """The detections of one class over I images, matched to its objects.
+
+    T is the number of detections that count.
+    """
+
+    images: np.ndarray  # [T] int64 image of each detection, by descending score
+    hits: np.ndarray  # [T] bool: found an object, as the first
+    scores: np.ndarray  # [T] float64, descending
+    objects: np.ndarray  # [I] objects in each image that are not `difficult`
+
+    def curve(self, weights: np.ndarray | None = None) -> Curve:
+        """Precision and recall; with `weights` [I], as if image i stood there weights[i] times."""
+        weights = np.ones(len(self.objects), np.int64) if weights is None else weights
+        times = weights[self.images]
+        hits, counted = np.cumsum(times * self.hits), np.cumsum(times)
+        objects = int(np.sum(weights * self.objects))
+        return Curve(
+            precision=np.divide(hits, counted, out=np.zeros(len(hits)), where=counted > 0),
+            recall=hits / objects if objects else np.full(len(hits), np.nan),
+            scores=self.scores,
+            objects=objects,
+        )
+
+
 def average_precision(
     ground_truth: Sequence[Mapping],
     detections: Sequence[Mapping],
@@ -64,8 +89,12 @@ def average_precision(
     """
     if method not in METHODS:
         raise InputError(f"method is {method!r}: it must be one of {', '.join(METHODS)}")
+    return summarize(precision_recall(ground_truth, detections, iou_threshold), method)
+
+
+def summarize(curves: Mapping[int, Curve], method: str) -> dict[int, float]:
+    """{class: AP} of the curves of each class, see `average_precision`."""
     summary = _eleven_points if method == "voc07" else _area
-    curves = precision_recall(ground_truth, detections, iou_threshold)
     return {c: summary(curve) if curve.objects else math.nan for c, curve in curves.items()}
 
 
@@ -74,7 +103,17 @@ def precision_recall(
     detections: Sequence[Mapping],
     iou_threshold: float = 0.5,
 ) -> dict[int, Curve]:
-    """The precision-recall curve of every class; arguments and errors as `average_precision`.
+    """The precision-recall curve of every class; arguments and errors as `average_precision`."""
+    matched = match(ground_truth, detections, iou_threshold)
+    return {class_id: found.curve() for class_id, found in matched.items()}
+
+
+def match(
+    ground_truth: Sequence[Mapping],
+    detections: Sequence[Mapping],
+    iou_threshold: float = 0.5,
+) -> dict[int, Matched]:
+    """Detections against objects, class by class; arguments and errors as `average_precision`.
 
     The devkit's matching (VOCevaldet.m). The detections of a class over all images, by descending
     score (equal scores stay in their order): each looks at the one object of its class and image
@@ -88,23 +127,23 @@ def precision_recall(
     difficult = _concatenate([image["difficult"] for image in ground_truth], bool)
     classes = _concatenate([image["classes"] for image in detections], np.int64)
     scores = _concatenate([image["scores"] for image in detections], np.float64)
+    gt_images, images = (_image_of_each(x) for x in (ground_truth, detections))
     best, overlap = _best_objects(ground_truth, detections)
 
-    curves = {}
+    matched = {}
     for class_id in np.union1d(gt_classes, classes).tolist():
         mine = np.flatnonzero(classes == class_id)
         mine = mine[np.argsort(-scores[mine], kind="stable")]
         outcome = _outcomes(best[mine], overlap[mine] >= iou_threshold, difficult)
         counted = outcome != _IGNORED
-        hits = np.cumsum(outcome[counted] == _TRUE)
-        objects = int(np.sum((gt_classes == class_id) & ~difficult))
-        curves[class_id] = Curve(
-            precision=hits / np.arange(1, len(hits) + 1),
-            recall=hits / objects if objects else np.full(len(hits), np.nan),
+        objects = gt_images[(gt_classes == class_id) & ~difficult]
+        matched[class_id] = Matched(
+            images=images[mine][counted],
+            hits=outcome[counted] == _TRUE,
             scores=scores[mine][counted],
-            objects=objects,
+            objects=np.bincount(objects, minlength=len(ground_truth)),
         )
-    return curves
+    return matched
 
 
 def mean_average_precision(ap: Mapping[int, float]) -> float:
@@ -165,6 +204,11 @@ def _area(curve: Curve) -> float:
     # The envelope: at each point the best precision from there on.
     envelope = np.maximum.accumulate(curve.precision[::-1])[::-1]
     return float(np.sum(np.diff(curve.recall, prepend=0) * envelope))
+
+
+def _image_of_each(images: list[inputs.Arrays]) -> np.ndarray:
+    """Which image each box of a list is in, [boxes of all images] int64."""
+    return np.repeat(np.arange(len(images)), [len(image["boxes"]) for image in images])
 
 
 def _concatenate(arrays: list[np.ndarray], dtype: type) -> np.ndarray:

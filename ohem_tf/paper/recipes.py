@@ -54,6 +54,7 @@ def coco() -> ConfigDict:
     config = _data("train2014", "val2014", steps=240_000, every=160_000)
     config.data.max_proposals = 2000
     config.train.eval_every = 0
+    config.evaluation.coco = True
     return config
 
 

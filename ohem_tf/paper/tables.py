@@ -105,7 +105,7 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
 
 def build(runs: Sequence[Run]) -> list[Table]:
     """All tables of these runs."""
-    return [overview(runs), *per_class(runs), *ablation(runs), coco(runs)]
+    return [overview(runs), *per_class(runs), *ablation(runs), *coco(runs)]
 
 
 def overview(runs: Sequence[Run]) -> Table:
@@ -170,17 +170,20 @@ def ablation(runs: Sequence[Run]) -> list[Table]:
     return [Table("ablation", "Multi-scale (M), iterative regression (B) (table 6)", columns, rows)]
 
 
-def coco(runs: Sequence[Run]) -> Table:
-    """COCO's metrics, a run's paper row below it (the paper's table 5)."""
+def coco(runs: Sequence[Run]) -> list[Table]:
+    """COCO's metrics, a run's paper row below it (the paper's table 5).
+
+    Of the runs that were evaluated with config.evaluation.coco; no table if none was.
+    """
     rows = []
-    for result in runs:
+    for result in (run for run in runs if run.metrics["coco"]):
         values = [_percent(result.metrics["coco"].get(name)) for name in _COCO]
         rows.append([result.name, result.setting.test, *values])
         if result.row and result.row.coco:
             values = [result.row.coco.get(name, "") for name in _COCO]
             rows.append([f"paper: {result.setting.label}", "COCO test-dev", *values])
     columns = ["run", "test", *(f"{name} %" for name in _COCO)]
-    return Table("coco", "COCO metrics (table 5)", columns, rows)
+    return [Table("coco", "COCO metrics (table 5)", columns, rows)] if rows else []
 
 
 def markdown(tables: Sequence[Table]) -> str:

@@ -101,6 +101,35 @@ def test_prints_nothing(capsys):
     assert captured.out == captured.err == ""
 
 
+@pytest.mark.parametrize("levels", [3, 1000])  # of the scores: with many ties, with some
+def test_detections_beyond_the_hundred_best_of_an_image_and_class_change_nothing(
+    levels, monkeypatch
+):
+    rng = np.random.default_rng(levels)
+    gt, dt = [], []
+    for _ in range(4):
+        corners, sides = rng.uniform(0, 200, (12, 2)), rng.uniform(20, 150, (12, 2))
+        boxes, classes = np.concatenate([corners, corners + sides], axis=1), rng.integers(1, 4, 12)
+        gt.append(truth(boxes, classes, [True] * 2 + [False] * 10))
+        moved = boxes[rng.integers(0, 12, 600)] + rng.normal(0, 8, (600, 4))
+        classes = rng.choice([1, 2, 3], 600, p=[0.7, 0.25, 0.05])
+        dt.append(found(moved, rng.integers(0, levels, 600) / levels, classes))
+    given = []
+
+    def dataset(classes, images):
+        given.append(sum(map(len, images)))
+        return original(classes, images)
+
+    original = coco._dataset
+    monkeypatch.setattr(coco, "_dataset", dataset)
+    filtered = coco.coco_metrics(gt, dt)
+    monkeypatch.setattr(coco, "_counted", lambda image: image)
+    assert filtered == coco.coco_metrics(gt, dt)
+    counts = [np.bincount(image["classes"]) for image in dt]
+    assert given[1::2] == [sum(np.minimum(c, 100).sum() for c in counts), 4 * 600]
+    assert filtered["AR100"] > filtered["AR10"] > 0
+
+
 def test_bad_input():
     with pytest.raises(InputError, match="one entry per image"):
         coco.coco_metrics([truth()], [])

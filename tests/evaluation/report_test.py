@@ -33,7 +33,7 @@ def result():
     # cat: one of two found, best scored. dog: only difficult. horse: missed. cow: not there.
     gt = [image([A, B], [1, 2], [False, True]), image([A, C], [1, 3])]
     dt = [found([A, B], [0.9, 0.8], [1, 2]), found([B], [0.5], [4])]
-    return report.metrics(gt, dt, ["cat", "dog", "horse", "cow"], method="area")
+    return report.metrics(gt, dt, ["cat", "dog", "horse", "cow"], method="area", coco=True)
 
 
 def test_contract(result):
@@ -65,6 +65,17 @@ def test_table(result):
     columns = {len(line) for line in lines[:8] if line}
     assert len(columns) == 1  # every row is as wide as the rule
     assert max(map(len, lines)) <= 100
+
+
+def test_cocos_metrics_are_an_option(result):
+    gt, dt = [image([A, B], [1, 2])], [found([A], [0.9], [1])]
+    plain = report.metrics(gt, dt, ["cat", "dog"])
+    assert plain["coco"] == {}
+    full = report.metrics(gt, dt, ["cat", "dog"], coco=True)
+    assert {**full, "coco": {}} == plain
+    text = report.table(plain)
+    assert "COCO" not in text
+    assert report.table(full).startswith(text + "\nCOCO %: AP ")
 
 
 def test_class_names_of_all_kinds_stay_as_they_are():

@@ -117,7 +117,8 @@ def test_coco_metrics_with_the_papers_row_below(tmp_path):
     config.data.dir = "records/coco"
     found = evaluation(config, 0.42, split="coco/val2014", method="area")
     run = tables.read_run(workdir(tmp_path / "coco", config, metrics=found))
-    table = tables.coco([run])
+    (table,) = tables.coco([run, run._replace(metrics={**found, "coco": {}})])
+    assert len(table.rows) == 2
     assert table.columns[2:5] == ["AP %", "AP50 %", "AP75 %"]
     assert table.rows[0] == ["coco", "COCO", 41.23, 42.0, *["no data"] * 4]
     assert table.rows[1][1:] == ["COCO test-dev", 22.6, 42.5, "", "", 23.7, ""]
@@ -137,6 +138,7 @@ def test_a_run_without_a_row_stands_alone(tmp_path):
             *("no data", "", ""),
         ]
     ]
+    assert tables.coco([run]) == []
     (classes,) = tables.per_class([run])
     assert classes.rows == [["cat", "no data"], ["dog", 50.0], ["mAP", "no data"]]
 

@@ -1,0 +1,98 @@
+"""How sure a difference is: paired by seed, and by bootstrap over the images of the eval split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+from ohem_tf.evaluation import voc
+
+CONFIDENCE = 0.95
+Interval = tuple[float, float]
+Matches = Mapping[int, voc.Matched]
+
+
+def over_seeds(differences: Sequence[float]) -> Interval | None:
+    """Student's interval of the mean of differences paired by seed; None of fewer than two."""
+    if len(differences) < 2:
+        return None
+    if np.ptp(differences) == 0:  # of no spread scipy gives nan
+        return (float(differences[0]), float(differences[0]))
+    found = stats.ttest_1samp(differences, 0.0).confidence_interval(CONFIDENCE)
+    return (float(found.low), float(found.high))
+
+
+def over_images(
+    method: Sequence[Matches],
+    reference: Sequence[Matches],
+    ap_method: str,
+    resamples: int = 1000,
+) -> Interval:
+    """Percentile bootstrap of a difference in mAP over images: the same images for both.
+
+    Args:
+      method, reference: for each seed what `voc.match` returns, of the same images.
+      ap_method: see `voc.average_precision`.
+      resamples: how often the images are drawn, with replacement.
+
+    Returns:
+      The interval of the mean over seeds of mAP(method) - mAP(reference).
+    """
+    images = len(next(iter(reference[0].values())).objects)
+
+    def mean_ap(runs: Sequence[Matches], weights: np.ndarray) -> float:
+        values = []
+        for run in runs:
+            curves = {c: matched.curve(weights) for c, matched in run.items()}
+            values.append(voc.mean_average_precision(voc.summarize(curves, ap_method)))
+        return float(np.mean(values))
+
+    def difference(drawn: np.ndarray) -> float:
+        weights = np.bincount(drawn, minlength=images)
+        return mean_ap(method, weights) - mean_ap(reference, weights)
+
+    found = stats.bootstrap(
+        (np.arange(images),),
+        difference,
+        n_resamples=resamples,
+        vectorized=False,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return (float(found.low), float(found.high))
+
+
+def verdict(
+    method: str, reference: str, mean: float, seeds: Sequence[float], images: Interval
+) -> str:
+    """What the intervals allow to say, and no more.
+
+    Args:
+      method, reference: their names.
+      mean: difference in mAP, method - reference, in [-1, 1].
+      seeds: the differences of each seed.
+      images: interval over images, see `over_images`.
+    """
+    said = f"{method} {100 * mean:+.1f} mAP against {reference}"
+    by_seed = over_seeds(seeds)
+    if by_seed is None:
+        return (
+            f"{said}: one seed each, an anecdote (95 % over images {_percent(images)}; what another "
+            "seed would give is unknown)."
+        )
+    spans = f"95 % over {len(seeds)} seeds {_percent(by_seed)}, over images {_percent(images)}"
+    clear = [low > 0 or high < 0 for low, high in (by_seed, images)]
+    if all(clear):
+        word = "better" if mean > 0 else "worse"
+        return f"{said}: {word}, by more than seeds and images explain ({spans})."
+    if not any(clear):
+        return f"{said}: no difference shown ({spans}; both hold 0)."
+    missing = "seeds" if clear[1] else "images"
+    return f"{said}: not settled ({spans}; the one over {missing} holds 0)."
+
+
+def _percent(interval: Interval) -> str:
+    return f"{100 * interval[0]:+.1f} to {100 * interval[1]:+.1f}"

@@ -1,0 +1,132 @@
+"""Runs side by side: each in a process of its own, with its share of the cores or a GPU."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import queue
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from ohem_tf.comparison.plan import Run
+from ohem_tf.errors import InputError
+from ohem_tf.workdir import LOG
+
+_OUTPUT = "output.txt"  # in the workdir: what the process printed
+_POLL_SECONDS = 2.0
+
+
+def shares(jobs: int) -> list[dict[str, str]]:
+    """What each of `jobs` processes gets: {"cores": "0,1"} and, with GPUs, {"gpu": "0"}.
+
+    Raises:
+      InputError: fewer cores, or GPUs, than jobs.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    gpus = tf.config.list_physical_devices("GPU")
+    if not 1 <= jobs <= len(cores):
+        raise InputError(f"--jobs is {jobs}; it must be from 1 to {len(cores)}, the cores at hand")
+    if gpus and jobs > len(gpus):
+        raise InputError(f"--jobs is {jobs}; it must be at most {len(gpus)}, the GPUs at hand")
+    parts = [
+        {"cores": ",".join(str(core) for core in cores[i * len(cores) // jobs : (i + 1) * len(cores) // jobs])}
+        for i in range(jobs)
+    ]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    for i, part in enumerate(parts if gpus else ()):
+        part["gpu"] = visible[i] if i < len(visible) and visible[i] else str(i)
+    return parts
+
+
+def run_all(runs: Sequence[Run], jobs: int, finished: Callable[[Run], None]) -> None:
+    """Runs them in their order, `jobs` at a time, with progress over all their steps.
+
+    Args:
+      runs: each with a `run.write_order` in its workdir.
+      jobs: how many side by side.
+      finished: called for each run that has ended well.
+
+    Raises:
+      InputError: a run failed; those under way are stopped, and resume next time.
+    """
+    free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+    for share in shares(jobs):
+        free.put(share)
+    processes: dict[str, subprocess.Popen] = {}
+    stopping = False
+
+    def one(run: Run) -> None:
+        share = free.get()
+        try:
+            if stopping:
+                return
+            processes[run.workdir] = process = _start(run, share)
+            if process.wait() and not stopping:
+                raise InputError(
+                    f"{run.name}: {_last_line(run)} (all of it: {os.path.join(run.workdir, _OUTPUT)})"
+                )
+        finally:
+            free.put(share)
+
+    total = sum(run.config.train.steps for run in runs)
+    with (
+        concurrent.futures.ThreadPoolExecutor(jobs) as pool,
+        tqdm(total=total, initial=_steps(runs), unit="step", desc=f"{len(runs)} runs") as progress,
+    ):
+        pending = {pool.submit(one, run): run for run in runs}
+        try:
+            while pending:
+                done, _ = concurrent.futures.wait(
+                    pending, _POLL_SECONDS, concurrent.futures.FIRST_COMPLETED
+                )
+                progress.update(_steps(runs) - progress.n)
+                for future in done:
+                    run = pending.pop(future)
+                    future.result()
+                    finished(run)
+        finally:
+            stopping = True
+            for process in processes.values():
+                process.terminate()
+
+
+def _start(run: Run, share: dict[str, str]) -> subprocess.Popen:
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if "gpu" in share:
+        environment["CUDA_VISIBLE_DEVICES"] = share["gpu"]
+    cores = {int(core) for core in share["cores"].split(",")}
+    with open(os.path.join(run.workdir, _OUTPUT), "a", encoding="utf-8") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ohem_tf.comparison.run", run.workdir],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+    os.sched_setaffinity(process.pid, cores)
+    return process
+
+
+def _steps(runs: Sequence[Run]) -> int:
+    """The steps that all runs have done, by their logs."""
+    return sum(_logged_step(os.path.join(run.workdir, LOG)) for run in runs)
+
+
+def _logged_step(path: str) -> int:
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - 4096))
+            lines = file.read().splitlines()
+        return max((json.loads(line)["step"] for line in lines[1:]), default=0)
+    except (OSError, ValueError, KeyError):
+        return 0  # not there yet, or in the middle of a line
+
+
+def _last_line(run: Run) -> str:
+    with open(os.path.join(run.workdir, _OUTPUT), encoding="utf-8", errors="replace") as file:
+        lines = [line.strip() for line in file if line.strip()]
+    return lines[-1] if lines else "the process ended without a word"
