@@ -33,11 +33,11 @@ def get_config() -> ConfigDict:
     config.head.pooling = "align"  # a third of the proposals share their 16 px cells
     config.head.hidden = (512, 512)
     config.head.dropout = 0.0  # at 0.5 so small a head learns five times more slowly
-    config.train.steps = 4000
+    config.train.steps = 8000
     config.train.learning_rate = 0.01
-    config.train.decay_steps = (3000,)
+    config.train.decay_steps = (6000,)
     config.train.warmup_steps = 200
     config.train.checkpoint_every = 500
-    config.train.eval_every = 1000
+    config.train.eval_every = 2000
     config.detection.score_threshold = 0.001
     return config

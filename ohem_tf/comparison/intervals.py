@@ -80,8 +80,8 @@ def verdict(
     by_seed = over_seeds(seeds)
     if by_seed is None:
         return (
-            f"{said}: one seed each, an anecdote (95 % over images {_percent(images)}; what another "
-            "seed would give is unknown)."
+            f"{said}: one seed each, an anecdote (95 % over images {_percent(images)}; "
+            "what another seed would give is unknown)."
         )
     spans = f"95 % over {len(seeds)} seeds {_percent(by_seed)}, over images {_percent(images)}"
     clear = [low > 0 or high < 0 for low, high in (by_seed, images)]

@@ -34,7 +34,11 @@ def shares(jobs: int) -> list[dict[str, str]]:
     if gpus and jobs > len(gpus):
         raise InputError(f"--jobs is {jobs}; it must be at most {len(gpus)}, the GPUs at hand")
     parts = [
-        {"cores": ",".join(str(core) for core in cores[i * len(cores) // jobs : (i + 1) * len(cores) // jobs])}
+        {
+            "cores": ",".join(
+                str(core) for core in cores[i * len(cores) // jobs : (i + 1) * len(cores) // jobs]
+            )
+        }
         for i in range(jobs)
     ]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
@@ -68,7 +72,7 @@ def run_all(runs: Sequence[Run], jobs: int, finished: Callable[[Run], None]) -> 
             processes[run.workdir] = process = _start(run, share)
             if process.wait() and not stopping:
                 raise InputError(
-                    f"{run.name}: {_last_line(run)} (all of it: {os.path.join(run.workdir, _OUTPUT)})"
+                    f"{run.name}: {_last_line(run)} (all its output: {run.workdir}/{_OUTPUT})"
                 )
         finally:
             free.put(share)

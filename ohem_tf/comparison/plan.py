@@ -72,7 +72,7 @@ class Plan:
                 raise InputError(f"--methods: {name!r} is none of {', '.join(METHODS)}")
         if not self.methods or len(set(self.methods)) < len(self.methods):
             raise InputError(
-                f"--methods is {','.join(self.methods)!r}; it must be different names, comma separated"
+                f"--methods is {','.join(self.methods)!r}; each name must stand there once"
             )
         if self.seeds < 1:
             raise InputError(f"--seeds is {self.seeds}; it must be 1 or more")
@@ -119,9 +119,7 @@ class Plan:
         for seed in range(self.seeds):
             for method in self.methods:
                 config = self._config(method, seed)
-                config.train.learning_rate = learning_rates.get(
-                    method, config.train.learning_rate
-                )
+                config.train.learning_rate = learning_rates.get(method, config.train.learning_rate)
                 folder = os.path.join(self.workdir, method, f"seed-{seed}")
                 runs.append(Run(method, seed, config, folder))
         return runs

@@ -1,0 +1,183 @@
+"""Compares ways of choosing RoIs on your data.
+
+    python -m ohem_tf.compare --config=configs/quickstart.py --methods=frcn,ohem --seeds=3 \
+        --workdir=runs/compare --config.data.dir=runs/quickstart/records --jobs=2
+
+Trains each method with each seed in DIR/METHOD/seed-S, an ordinary workdir of ohem_tf.train: the
+same initial weights and order of examples for all methods of a seed, and as many updates.
+Killed and started again, it resumes. Writes DIR/compare.md, .json and .png after each run and prints
+how large the difference to the first method is, and how sure.
+
+--learning_rates=0.005,0.01,0.02 first tries each for each method in short trainings on 90 % of the
+training split, and takes the one with the highest mAP on the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from ohem_tf.comparison import jobs, page, results
+from ohem_tf.comparison.plan import Plan, Run, check_workdir
+from ohem_tf.comparison.run import write_order
+from ohem_tf.comparison.summary import summarize
+from ohem_tf.data.joined import check_classes, open_split
+from ohem_tf.errors import InputError, run
+from ohem_tf.files import make_folder, write_json
+from ohem_tf.paper.recipes import METHODS
+
+NAME = "compare"
+
+
+def compare(
+    plan: Plan, side_by_side: int = 1, roi_loss_images: int = 500, output: str | None = None
+) -> dict:
+    """Runs what is missing of a comparison, and writes its page.
+
+    Args:
+      plan: see `Plan`.
+      side_by_side: how many trainings at a time, each with its share of the cores, or a GPU each.
+      roi_loss_images: how many training images the loss over all RoIs is measured on.
+      output: base of the paths of the page; default: WORKDIR/compare. The text of OUTPUT.intro.md,
+        if it exists, stands first.
+
+    Returns:
+      See `comparison.summary.summarize`.
+
+    Raises:
+      InputError: bad settings or data, or workdirs of other settings, before anything is trained; a
+        training that failed.
+    """
+    plan.check()
+    _check_data(plan)
+    jobs.shares(side_by_side)
+    make_folder(plan.workdir, "workdir")
+    base = output or os.path.join(plan.workdir, NAME)
+    make_folder(os.path.dirname(base) or ".", "output")
+    chosen = _choose_learning_rates(plan, side_by_side) if plan.learning_rates else {}
+    runs = plan.runs(chosen)
+    for one in runs:
+        check_workdir(one)
+    content = _report(plan, runs, chosen, base)
+    missing = [one for one in runs if not results.is_finished(one)]
+    for one in missing:
+        write_order(one.workdir, one.config, roi_loss_images)
+
+    def finished(one: Run) -> None:
+        nonlocal content
+        print(f"\n{one.name}: mAP {results.read(one)['mAP']:.4f}", flush=True)
+        content = _report(plan, runs, chosen, base)
+
+    if missing:
+        jobs.run_all(missing, side_by_side, finished)
+    assert content is not None
+    return content
+
+
+def _check_data(plan: Plan) -> None:
+    data = plan.config.data
+    fields = ("config.data.train_split", "config.data.eval_split")
+    train = open_split(data.dir, data.train_split, fields[0])
+    held_out = open_split(data.dir, data.eval_split, fields[1])
+    check_classes(fields[1], held_out.classes, fields[0], train.classes)
+
+
+def _choose_learning_rates(plan: Plan, side_by_side: int) -> dict[str, float]:
+    """The learning rate of each method with the highest mAP in a short training."""
+    runs = plan.search()
+    for one in runs:
+        check_workdir(one)
+    missing = [one for one in runs if results.last_map(one) is None]
+    for one in missing:
+        write_order(one.workdir, one.config, roi_loss_images=0)
+    if missing:
+        jobs.run_all(missing, side_by_side, lambda _: None)
+    chosen = {}
+    for method in plan.methods:
+        tried = {
+            one.config.train.learning_rate: results.last_map(one) or 0.0
+            for one in runs
+            if one.method == method
+        }
+        chosen[method] = max(tried, key=lambda rate: tried[rate])
+        values = ", ".join(f"{rate:g}: {value:.4f}" for rate, value in tried.items())
+        print(f"learning rate of {method}: {chosen[method]:g} (mAP {values})", flush=True)
+    return chosen
+
+
+def _report(plan: Plan, runs: Sequence[Run], chosen: dict[str, float], base: str) -> dict | None:
+    """Writes the page of what is finished; None if the first method has no finished run yet."""
+    done = [one for one in runs if results.is_finished(one)]
+    if not any(one.method == plan.methods[0] for one in done):
+        return None
+    content = summarize(plan, done, chosen, _command())
+    title = f"# {', '.join(content['methods'])} on {os.path.basename(plan.config.data.dir)}"
+    text = page.markdown(
+        content, page.read_introduction(base, title), f"{os.path.basename(base)}.png"
+    )
+    page.draw(content, f"{base}.png")
+    with open(f"{base}.md", "w", encoding="utf-8") as file:
+        file.write(text)
+    write_json(f"{base}.json", content)
+    return content
+
+
+def _command() -> str:
+    """The command line that is running, as a user would type it."""
+    return f"python -m ohem_tf.compare {shlex.join(sys.argv[1:])}"
+
+
+def define_flags() -> None:
+    """Defines the flags (not at import: binaries share names, and scripts import this module)."""
+    config_flags.DEFINE_config_file("config", None, "What the methods change: a file in configs/.")
+    flags.DEFINE_list(
+        "methods", ["frcn", "ohem"], f"Of {', '.join(METHODS)}; the first is the reference."
+    )
+    flags.DEFINE_integer("seeds", 3, "How many trainings of each method.")
+    flags.DEFINE_string("workdir", None, "Where the runs go.")
+    flags.DEFINE_integer("jobs", 1, "Trainings side by side.")
+    flags.DEFINE_list(
+        "learning_rates", [], "To choose from, for each method; default: the config's."
+    )
+    flags.DEFINE_integer(
+        "search_steps", 0, "Of the trainings that choose; default: a fifth of config.train.steps."
+    )
+    flags.DEFINE_integer(
+        "roi_loss_images", 500, "Training images for the loss over all RoIs.", lower_bound=1
+    )
+    flags.DEFINE_string(
+        "output",
+        None,
+        "Base of the paths of the page, such as docs/results/NAME; default: WORKDIR/compare.",
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Entry point of the binary."""
+    given = flags.FLAGS
+    if given.config is None or given.workdir is None:
+        raise InputError("give --config=configs/NAME.py and --workdir=DIR")
+    try:
+        rates = tuple(float(rate) for rate in given.learning_rates)
+    except ValueError as error:
+        raise InputError(f"--learning_rates: {error}; give numbers, comma separated") from error
+    steps = given.search_steps or given.config.train.steps // 5
+    plan = Plan(given.config, given.methods, given.seeds, given.workdir, rates, steps)
+    content = compare(plan, given.jobs, given.roi_loss_images, given.output)
+    base = given.output or os.path.join(given.workdir, NAME)
+    print(f"\n{page.terminal(content)}\n\n{base}.md, .json, .png")
+
+
+def cli() -> None:
+    """Console script."""
+    define_flags()
+    run(main)
+
+
+if __name__ == "__main__":
+    cli()
