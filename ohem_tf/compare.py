@@ -5,8 +5,8 @@
 
 Trains each method with each seed in DIR/METHOD/seed-S, an ordinary workdir of ohem_tf.train: the
 same initial weights and order of examples for all methods of a seed, and as many updates.
-Killed and started again, it resumes. Writes DIR/compare.md, .json and .png after each run and prints
-how large the difference to the first method is, and how sure.
+Killed and started again, it resumes. Writes DIR/compare.md, .json and .png after each run, prints
+how large the difference to the first method is, and how sure that is.
 
 --learning_rates=0.005,0.01,0.02 first tries each for each method in short trainings on 90 % of the
 training split, and takes the one with the highest mAP on the rest.

@@ -315,3 +315,27 @@ def test_voc_annotations_against_perturbed_copies():
             ours = voc.average_precision(gt, dt, threshold, method)
             assert_same(ours, brute_force(gt, dt, threshold, method))
             assert 0.02 < voc.mean_average_precision(ours) < 0.95
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["voc07", "area"]))
+def test_weights_count_an_image_as_often_as_it_stands_there(seed, method):
+    rng = np.random.default_rng(seed)
+    images, guesses = [], []
+    for _ in range(6):
+        corners = rng.integers(0, 20, (rng.integers(0, 4), 2))
+        boxes = np.concatenate([corners, corners + rng.integers(5, 15, corners.shape)], axis=1)
+        classes = rng.integers(1, 3, len(boxes))
+        images.append(
+            {"boxes": boxes, "classes": classes, "difficult": rng.random(len(boxes)) < 0.2}
+        )
+        shaken = np.concatenate([boxes + rng.integers(-2, 3, boxes.shape), boxes + 30])
+        scores = rng.permutation(1000)[: len(shaken)] / 1000
+        guesses.append({"boxes": shaken, "scores": scores, "classes": np.tile(classes, 2)})
+    weights = rng.integers(0, 4, 6)
+    curves = {c: m.curve(weights) for c, m in voc.match(images, guesses).items()}
+    repeated = np.repeat(np.arange(6), weights)
+    expected = voc.average_precision([images[i] for i in repeated], [guesses[i] for i in repeated], 0.5, method)
+    weighted = voc.summarize(curves, method)
+    for class_id, ap in weighted.items():
+        assert ap == pytest.approx(expected.get(class_id, np.nan), nan_ok=True)
