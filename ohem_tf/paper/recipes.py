@@ -62,10 +62,10 @@ def coco() -> ConfigDict:
 
 
 def coco_trainval() -> ConfigDict:
-    """COCO 2014, train and val -> test-dev, which the COCO server scores (section 5.3)."""
+    """COCO 2014, train and val -> test-dev 2015, which the COCO server scores (section 5.3)."""
     config = coco()
     config.data.train_split = "train2014+val2014"
-    config.data.eval_split = "test-dev2014"
+    config.data.eval_split = "test-dev2015"
     return config
 
 

@@ -150,4 +150,4 @@ def test_a_test_on_training_data_is_not_compared():
     assert row_of(config, split="train2014") is None
     config.data.train_split = "train2014+val2014"
     assert describe(config).test == "coco/val2014"
-    assert describe(config, split="test-dev2014").test == "COCO"
+    assert describe(config, split="test-dev2015").test == "COCO"

@@ -72,7 +72,7 @@ DATA = {
     "12": ("trainval", "test", *EVERY_40K),
     "07++12": ("voc07/trainval+voc07/test+voc12/trainval", "voc12/test", *EVERY_40K),
     "COCO train": ("train2014", "val2014", 240_000, (160_000,)),
-    "COCO trainval": ("train2014+val2014", "test-dev2014", 240_000, (160_000,)),
+    "COCO trainval": ("train2014+val2014", "test-dev2015", 240_000, (160_000,)),
 }
 RELEASED = {"07": (40_000, (30_000,)), "07+12": (80_000, (30_000, 60_000))}
 # Seconds of a step on a Titan X (table 2), by backbone and method.
