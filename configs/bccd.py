@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
     recipes.native_bfloat16(config)
     recipes.small_images(config, 300, 400)
     recipes.hed_backbone(config)
+    config.data.max_proposals = 2000  # a few images have up to 2291
     config.head.pool_size = 5
     config.head.hidden = (512, 512)
     config.head.dropout = 0.25

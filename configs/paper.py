@@ -184,7 +184,7 @@ _TABLE = (
         VOC0712PP, (), "mAP 71.9", "4", "19 h"),
     Row("voc0712pp_ohem_m_b", "OHEM, M +B",
         VOC0712PP, _M_B, "mAP 76.3", "4", "23 h"),
-    # COCO 2014; the paper's figures are of test-dev.
+    # COCO 2014; the paper's figures are of test-dev 2015.
     Row("coco_frcn", "FRCN",
         COCO, (frcn,), "AP 19.7, AP50 35.9", "5", "13 h"),
     Row("coco_ohem", "OHEM",

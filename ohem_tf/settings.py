@@ -219,7 +219,7 @@ class DetectionSettings:
         the two boxes, class by class.
       max_proposals: use at most this many proposals, the first ones; 0: all.
       score_threshold: drop lower scores before NMS, and after the decay of Soft-NMS. The release's
-        baseline scripts take 0.05, its OHEM scripts 1e-5.
+        baseline scripts take 0.05, its OHEM scripts and the rows of configs/paper.py 1e-5.
       rounds: 1: score and regress the proposals. 2: also score and regress the high-scoring boxes
         of round 1 (iterative box regression), and so on; the boxes of all rounds enter the NMS.
       rescore_threshold: a box with a score >= this is a RoI of the next round. The paper gives no
@@ -231,7 +231,7 @@ class DetectionSettings:
       nms_iou: "hard" suppresses a box whose IoU with a better one of its class is greater;
         "gaussian" does not use it.
       soft_nms_sigma: of "gaussian".
-      max_detections: of an image, over all classes (release: baseline 100, OHEM 2000).
+      max_detections: of an image, over all classes (the same scripts: 100 and 2000).
       voting: whether each survivor's box becomes the mean of its neighbours (`vote`), those under
         `score_threshold` included.
       voting_iou: IoU of the neighbours that vote.

@@ -3,9 +3,10 @@
 Each of A, B ... is the workdir of an evaluated run, or a file in one that `ohem_tf.evaluate
 --output` wrote. Prints the tables, and writes DIR/tables.md, DIR/tables.json and a CSV per table.
 
-The paper's number stands beside a run only if all of its setting is the paper's: sampler, N, B,
-schedule, network, data sets (known by their folders' names: voc07, voc12, coco), scales, last
-checkpoint, every field that matters.
+The paper's number stands beside a run only if all of its setting is that of the row in
+configs/paper.py: sampler, N, B, schedule, network, data sets (known by their folders' names: voc07,
+voc12, coco), scales, last checkpoint, every other field of training and test that matters. What
+differs stands under "other changes".
 """
 
 from __future__ import annotations

@@ -274,6 +274,28 @@ def test_coco(tmp_path):
         prepare.prepare(dataclasses.replace(base, output=str(tmp_path / "three")))
 
 
+def test_coco_boxes_without_area_are_dropped_and_counted(tmp_path, capsys):
+    """As train2014 has them (annotations 918 and 2206849): its command needs no flag."""
+    tiny_coco.make(tmp_path / "coco")
+    path = tmp_path / "coco/annotations/instances_train.json"
+    data = json.loads(path.read_text())
+    flat = {"image_id": 11, "category_id": 7, "bbox": [9.98, 18.56, 15.52, 0.0], "id": 918}
+    data["annotations"].insert(1, flat)
+    path.write_text(json.dumps(data))
+    given = options(tmp_path / "coco", tmp_path / "out", format="coco", splits=("train", "val"))
+    info = prepare.prepare(given)
+    assert [s["skipped"] for s in info["splits"].values()] == [{"box without area": 1}, {}]
+    assert "skipped: box without area 1\n" in capsys.readouterr().out
+    (record,) = read(tmp_path / "out", "train")
+    np.testing.assert_array_equal(record.boxes, [[6, 4, 16.5, 24]] * 2)
+    np.testing.assert_array_equal(record.crowd, [False, True])
+
+    flat["bbox"][3] = -1.0
+    path.write_text(json.dumps(data))
+    with pytest.raises(InputError, match=r"train.json: annotation 918 \(cow\): empty box"):
+        prepare.prepare(dataclasses.replace(given, output=str(tmp_path / "new")))
+
+
 def test_the_binary_ends_with_one_line_and_reads_a_file_of_classes(root, tmp_path):
     (tmp_path / "classes.txt").write_text("dog\n\ncat\n")
     command = [sys.executable, "-m", "ohem_tf.prepare", "--format=voc", f"--root={root}"]

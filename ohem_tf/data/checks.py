@@ -28,10 +28,15 @@ TOLERANCE = 1.0  # pixels by which a box may leave its image and still be clippe
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """Something that `--on_bad_record=skip` drops: its cause, and one line for the user."""
+    """Something that `--on_bad_record=skip` drops: its cause, and one line for the user.
+
+    `known`: the official files of the format hold such things, so it is dropped without the flag
+    as well.
+    """
 
     cause: str
     message: str
+    known: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

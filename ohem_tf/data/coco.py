@@ -104,6 +104,9 @@ def _read_object(
         message = f"{path}: {where} ({name}): bbox {bbox} is not four numbers; expected pixels"
         return read(problem=checks.Problem("box not numeric", message))
     x, y, width, height = bbox
+    if min(width, height) == 0:  # two of train2014; readers of COCO drop them
+        message = f"{path}: {where} ({name}): the box {numbers} has no area"
+        return read(problem=checks.Problem("box without area", message, known=True))
     if width <= 0 or height <= 0:
         message = f"{path}: {where} ({name}): empty box {numbers}; expected width > 0, height > 0"
         return read(problem=checks.Problem("empty box", message))

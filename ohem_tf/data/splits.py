@@ -38,8 +38,8 @@ class Split:
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def drop(self, problem: checks.Problem) -> None:
-        """Counts a problem under "skip"; raises it under "error"."""
-        if self.on_bad_record == "error":
+        """Counts a problem under "skip", or if it is `known`; else raises it."""
+        if self.on_bad_record == "error" and not problem.known:
             raise InputError(f"{problem.message} (--on_bad_record=skip drops it)")
         if sum(self.skipped.values()) < _SHOWN:
             logging.warning("skipped: %s", problem.message)

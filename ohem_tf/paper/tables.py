@@ -15,6 +15,7 @@ from ohem_tf import experiment
 from ohem_tf.errors import InputError
 from ohem_tf.files import write_json
 from ohem_tf.paper import published
+from ohem_tf.paper.setting import Setting, describe
 from ohem_tf.workdir import CONFIG
 
 _COCO = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
@@ -40,7 +41,7 @@ class Run(NamedTuple):
     """
 
     name: str
-    setting: published.Setting
+    setting: Setting
     metrics: Mapping[str, Any]
     row: published.Row | None
 
@@ -86,7 +87,7 @@ def read_run(path: str) -> Run:
         )
     config = experiment.trained_config(None, {}, workdir)
     try:
-        setting = published.describe(config, metrics["settings"])
+        setting = describe(config, metrics["settings"])
     except KeyError as error:
         raise InputError(f'--workdirs: {file}: "settings" lacks {error}; evaluate again') from error
     name = os.path.basename(os.path.abspath(workdir))
@@ -160,6 +161,7 @@ def ablation(runs: Sequence[Run]) -> list[Table]:
         training, testing = result.setting.training, result.setting.testing.split()
         if training in ("", "M") and {"M", "B"}.issuperset(testing):
             plain = dataclasses.replace(result.setting, training="", testing="").label
+            plain = ", ".join([plain, *result.setting.changes])
             has = (training == "M", "M" in testing, "B" in testing)
             marks = ["x" if mark else "" for mark in has]
             rows.append([plain, *marks, _percent(result.metrics["mAP"]), *_paper(result)])

@@ -53,8 +53,10 @@ def test_boxes_classes_crowd_and_area(tmp_path):
 @pytest.mark.parametrize(
     ("bbox", "cause"),
     [
-        ([1, 2, 0, 5], "empty box"),
+        ([1, 2, 0, 5], "box without area"),
+        ([1, 2, 5, 0.0], "box without area"),
         ([1, 2, 5, -1], "empty box"),
+        ([1, 2, 0, -1], "empty box"),
         ([1, 2, 5], "box not numeric"),
         ([1, 2, 5, "4"], "box not numeric"),
         ([1, 2, 5, None], "box not numeric"),
@@ -68,6 +70,7 @@ def test_bad_boxes(tmp_path, bbox, cause):
     entries, _, _ = read(tmp_path, data)
     problem = entries[0].objects[0].problem
     assert problem.cause == cause
+    assert problem.known == (cause == "box without area")
     assert "instances.json: annotation 1 (dog)" in problem.message
     assert entries[0].objects[1].problem is None
 

@@ -139,13 +139,14 @@ def test_a_box_has_the_score_of_the_roi_it_was_regressed_from():
 def test_voted_boxes_do_not_depend_on_what_is_shown(nms, rounds):
     image = np.zeros((100, 100, 3), np.uint8)
     proposals = by_hand.random_boxes(np.random.default_rng(2), 60)
-    everything = [(np.float64(proposals) + np.array([0, 0, 80, 80])) / 2]
+    target = np.float64([0, 0, 80, 80])
+    everything = [(proposals + target) / 2]
     rois = [proposals]
     for _ in range(1, rounds):
         rois.append(everything[-1])
-        everything.append((everything[-1] + [0, 0, 80, 80]) / 2)
+        everything.append((everything[-1] + target) / 2)
     boxes = np.concatenate(everything)
-    scores = np.array([by_hand.iou(roi, [0, 0, 80, 80]) for roi in np.concatenate(rois)])
+    scores = np.array([by_hand.iou(roi, target) for roi in np.concatenate(rois)])
     settings = DetectionSettings(
         rounds=rounds,
         rescore_threshold=0.0,

@@ -72,7 +72,7 @@ DATA = {
     "12": ("trainval", "test", *EVERY_40K),
     "07++12": ("voc07/trainval+voc07/test+voc12/trainval", "voc12/test", *EVERY_40K),
     "COCO train": ("train2014", "val2014", 240_000, (160_000,)),
-    "COCO trainval": ("train2014+val2014", "test-dev2014", 240_000, (160_000,)),
+    "COCO trainval": ("train2014+val2014", "test-dev2015", 240_000, (160_000,)),
 }
 RELEASED = {"07": (40_000, (30_000,)), "07+12": (80_000, (30_000, 60_000))}
 # Seconds of a step on a Titan X (table 2), by backbone and method.
@@ -102,7 +102,9 @@ def of_the_paper(name):
         "training": (480, 576, 688, 864, 900) if "M" in training else (600,),
         "testing": (480, 576, 688, 864, 1000) if "M" in testing else (600,),
         "rounds, voting": (2, True) if "B" in testing else (1, False),
-        "kept": (2000, 1e-5) if released else (100, 0.05),
+        "kept": (2000, 1e-5),  # as the release scores OHEM
+        "AP": "area" if data in ("12", "07++12") else "voc07",
+        "tested in training": not testing and not data.startswith("COCO"),
         "proposals": 2000 if data.startswith("COCO") else 0,  # 0: all
         "figure": figure,
         "title": data,
@@ -127,6 +129,8 @@ def of_the_config(name):
         "testing": detection.shortest_sides,
         "rounds, voting": (detection.rounds, detection.voting),
         "kept": (detection.max_detections, detection.score_threshold),
+        "AP": config.evaluation.method,
+        "tested in training": train.eval_every > 0,
         "proposals": config.data.max_proposals,
         "figure": figure and figure[1],
         "title": row.data.name,
@@ -162,7 +166,7 @@ def test_a_row_that_only_tests_has_the_model_of_another():
         config, trained = get_config(row.name), get_config(row.trained_by)
         assert not ROWS[row.trained_by].trained_by
         assert config.detection != trained.detection
-        config.detection = trained.detection
+        config.detection, config.train = trained.detection, trained.train
         assert config == trained
 
 

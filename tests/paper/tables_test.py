@@ -112,6 +112,27 @@ def test_the_ablation_marks_m_and_b(runs):
     assert tables.ablation(runs[:2]) == []  # nothing to compare
 
 
+def test_two_scorings_of_a_model_are_two_runs(tmp_path):
+    config = voc07()
+    fast = voc07()
+    fast.detection.score_threshold, fast.detection.max_detections = 0.05, 100
+    path = workdir(
+        tmp_path / "ohem", config, metrics=evaluation(config, 0.70), fast=evaluation(fast, 0.68)
+    )
+    runs = tables.read_runs([path, os.path.join(path, "fast.json")])
+    rows = tables.overview(runs).rows
+    setting = "OHEM N=2 VGG16 07"
+    changes = "detection.max_detections=100, detection.score_threshold=0.05"
+    assert [row[:2] + row[5:-1] for row in rows] == [
+        ["ohem", setting, "", 70.0, 69.9],
+        ["fast", setting, changes, 68.0, ""],
+    ]
+    b = voc07(recipes.iterative_regression)
+    (folder,) = [workdir(tmp_path / "b", b, metrics=evaluation(b, 0.71))]
+    (table,) = tables.ablation([*runs, tables.read_run(folder)])
+    assert [row[0] for row in table.rows] == [setting, setting, f"{setting}, {changes}"]
+
+
 def test_coco_metrics_with_the_papers_row_below(tmp_path):
     config = recipes.coco()
     config.data.dir = "records/coco"
