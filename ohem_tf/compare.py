@@ -30,8 +30,9 @@ from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder, write_json
 from ohem_tf.paper.recipes import METHODS
+from ohem_tf.workdir import COMPARISON
 
-NAME = "compare"
+NAME = os.path.splitext(COMPARISON)[0]
 
 
 def compare(
@@ -97,13 +98,16 @@ def _choose_learning_rates(plan: Plan, side_by_side: int) -> dict[str, float]:
         write_order(one.workdir, one.config, roi_loss_images=0)
     if missing:
         jobs.run_all(missing, side_by_side, lambda _: None)
+    found = {one.workdir: results.last_map(one) for one in runs}
+    if None in found.values():
+        raise InputError(
+            f"--learning_rates: {runs[0].config.data.eval_split} gives no mAP to choose by; it has "
+            "no object that counts"
+        )
     chosen = {}
     for method in plan.methods:
-        tried = {
-            one.config.train.learning_rate: results.last_map(one) or 0.0
-            for one in runs
-            if one.method == method
-        }
+        mine = [one for one in runs if one.method == method]
+        tried = {one.config.train.learning_rate: found[one.workdir] or 0.0 for one in mine}
         chosen[method] = max(tried, key=lambda rate: tried[rate])
         values = ", ".join(f"{rate:g}: {value:.4f}" for rate, value in tried.items())
         print(f"learning rate of {method}: {chosen[method]:g} (mAP {values})", flush=True)

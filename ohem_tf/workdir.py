@@ -22,6 +22,7 @@ from ohem_tf.version import __version__
 BEST = "best.json"
 BEST_WEIGHTS = "best.weights.h5"
 CHECKPOINTS = "checkpoints"
+COMPARISON = "compare.json"
 CONFIG = "config.json"
 DETECTIONS = "detections.npz"
 LOG = "log.jsonl"
@@ -30,6 +31,11 @@ ROI_LOSS = "roi_loss.json"
 SNAPSHOTS = "snapshots"
 TENSORBOARD = "tensorboard"
 _VERSIONED = ("tensorflow", "keras", "numpy", "opencv-contrib-python-headless")
+
+
+def compared_workdir(folder: str, method: str, seed: int) -> str:
+    """The workdir of one training in the folder of ohem_tf.compare."""
+    return os.path.join(folder, method, f"seed-{seed}")
 
 
 def save_config(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from ohem_tf.config import paper
@@ -82,6 +83,16 @@ def backbone(channels: int = 8) -> backbones.Backbone:
             channels, 3, strides=2, padding="same", activation="relu", name=f"conv{i + 1}"
         )(x)
     return backbones.Backbone(keras.Model(images, x, name="tiny"), "tf", frozen_until="conv1")
+
+
+def vgg_preset(folder) -> str:
+    """A local KerasHub preset, written to `folder`: a VGG with a few thousand weights."""
+    keras_hub = pytest.importorskip("keras_hub", reason="needs the extra [hub]")
+    network = keras_hub.models.VGGBackbone(
+        stackwise_num_repeats=[1, 1, 1, 1, 1], stackwise_num_filters=[8, 8, 8, 8, 8]
+    )
+    network.save_to_preset(str(folder))
+    return str(folder)
 
 
 def model(sampler=None, dropout: float = 0.5, num_classes: int = 3, pool_size: int = 3):

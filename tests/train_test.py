@@ -50,15 +50,11 @@ BINARIES = sorted(p.stem for p in (ROOT / "ohem_tf").glob("*.py") if "__main__" 
 
 @pytest.fixture(scope="module")
 def config_file(tmp_path_factory, dataset):
-    """A config whose backbone is a local KerasHub preset: a VGG with a few thousand weights."""
-    keras_hub = pytest.importorskip("keras_hub", reason="needs the extra [hub]")
+    """A config whose backbone is a local KerasHub preset."""
     folder = tmp_path_factory.mktemp("config")
-    backbone = keras_hub.models.VGGBackbone(
-        stackwise_num_repeats=[1, 1, 1, 1, 1], stackwise_num_filters=[8, 8, 8, 8, 8]
-    )
-    backbone.save_to_preset(str(folder / "preset"))
     path = folder / "tiny_config.py"
-    path.write_text(CONFIG.format(data=str(dataset), backbone=str(folder / "preset")))
+    backbone = tiny.vgg_preset(folder / "preset")
+    path.write_text(CONFIG.format(data=str(dataset), backbone=backbone))
     return path
 
 
@@ -319,7 +315,7 @@ def test_stray_words_are_refused(name):
 def test_binaries_and_benchmarks_define_no_flags_when_imported(monkeypatch):
     """So that one can use another's functions: both have --config."""
     monkeypatch.syspath_prepend(str(ROOT))
-    for name in (*(f"ohem_tf.{x}" for x in BINARIES), "benchmarks.samplers", "benchmarks.report"):
+    for name in (*(f"ohem_tf.{x}" for x in BINARIES), "benchmarks.report"):
         importlib.import_module(name)
     assert not {"config", "workdir", "output"} & set(flags.FLAGS)
 

@@ -14,7 +14,7 @@ from ohem_tf import experiment
 from ohem_tf.config import validate
 from ohem_tf.errors import InputError
 from ohem_tf.paper.recipes import METHODS
-from ohem_tf.workdir import CONFIG
+from ohem_tf.workdir import CONFIG, compared_workdir
 
 # Fields that change no result, so that a run may be resumed with others.
 _FREE = {
@@ -120,7 +120,7 @@ class Plan:
             for method in self.methods:
                 config = self._config(method, seed)
                 config.train.learning_rate = learning_rates.get(method, config.train.learning_rate)
-                folder = os.path.join(self.workdir, method, f"seed-{seed}")
+                folder = compared_workdir(self.workdir, method, seed)
                 runs.append(Run(method, seed, config, folder))
         return runs
 

@@ -16,7 +16,7 @@ from ohem_tf.errors import InputError
 from ohem_tf.files import write_json
 from ohem_tf.paper import published
 from ohem_tf.paper.setting import Setting, describe
-from ohem_tf.workdir import CONFIG
+from ohem_tf.workdir import COMPARISON, CONFIG, compared_workdir
 
 _COCO = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 _KEYS: dict[str, Any] = {
@@ -97,11 +97,24 @@ def read_run(path: str) -> Run:
 
 
 def read_runs(paths: Sequence[str]) -> list[Run]:
-    """Reads evaluations, as `read_run`; where two have one name, all go by their paths."""
+    """Reads evaluations, as `read_run`; where two have one name, all go by their paths.
+
+    A path may be the workdir of ohem_tf.compare: it stands for all its runs.
+    """
+    paths = [one for path in paths for one in _workdirs(path)]
     runs = [read_run(path) for path in paths]
     if len({result.name for result in runs}) < len(runs):
         runs = [r._replace(name=path) for r, path in zip(runs, paths, strict=True)]
     return runs
+
+
+def _workdirs(path: str) -> list[str]:
+    """`path`, or the workdirs of the runs that the comparison there has finished."""
+    if not os.path.exists(os.path.join(path, COMPARISON)):
+        return [path]
+    with open(os.path.join(path, COMPARISON), encoding="utf-8") as file:
+        runs = json.load(file)["runs"]
+    return [compared_workdir(path, run["method"], run["seed"]) for run in runs]
 
 
 def build(runs: Sequence[Run]) -> list[Table]:

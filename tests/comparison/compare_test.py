@@ -41,8 +41,10 @@ def get_config():
 
 
 @pytest.fixture(scope="module")
-def config_file(tmp_path_factory, dataset):
+def config_file(tmp_path_factory):
     folder = tmp_path_factory.mktemp("config")
+    images = [tiny.make_record(i, 64, 48 + 8 * (i % 3), objects=1 + i % 2) for i in range(14)]
+    dataset = tiny.write_dataset(folder, {"train": images[:10], "val": images[10:]})
     backbone = tiny.vgg_preset(folder / "preset")
     path = folder / "tiny_config.py"
     path.write_text(CONFIG.format(data=str(dataset), backbone=backbone))
@@ -75,7 +77,7 @@ def test_two_methods_and_two_seeds(config_file, tmp_path, in_this_process):
     assert result.returncode == 0, result.stderr
     assert in_this_process == ["frcn seed 0", "ohem seed 0", "frcn seed 1", "ohem seed 1"]
     content = json.loads((tmp_path / "compare.json").read_text())
-    values = {(run["method"], run["seed"]): run["mAP"] for run in content["runs"]}
+    values = {(one["method"], one["seed"]): one["mAP"] for one in content["runs"]}
     for (method, seed), value in values.items():
         folder = tmp_path / method / f"seed-{seed}"
         assert value == json.loads((folder / "metrics.json").read_text())["mAP"]
@@ -103,13 +105,19 @@ def test_two_methods_and_two_seeds(config_file, tmp_path, in_this_process):
     assert (tmp_path / "compare.json").read_text() == json.dumps(content, indent=1) + "\n"
 
     # One more seed of one more method: only that is trained.
-    more = compare(config_file, tmp_path, "--methods=frcn,isr", "--seeds=1", "--output=" + str(tmp_path / "pages/other"))
+    more = compare(
+        config_file,
+        tmp_path,
+        "--methods=frcn,isr",
+        "--seeds=1",
+        "--output=" + str(tmp_path / "pages/other"),
+    )
     assert more.returncode == 0, more.stderr
     assert in_this_process[4:] == ["isr seed 0"]
     assert "one seed each, an anecdote" in (tmp_path / "pages/other.md").read_text()
 
     # tables takes the folder for all its runs.
-    assert len(read_runs([str(tmp_path)])) == 5
+    assert len(read_runs([str(tmp_path)])) == 4
 
     other = compare(config_file, tmp_path, "--config.train.weight_decay=0.1")
     assert other.returncode == 1
@@ -140,6 +148,13 @@ def test_learning_rates_are_chosen_on_a_held_out_part_of_the_training_split(
     assert "## Learning rates" in (tmp_path / "compare.md").read_text()
 
 
+def test_a_held_out_part_without_objects_cannot_choose(config_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "run_all", lambda *_: None)  # trainings that log no mAP
+    result = compare(config_file, tmp_path, "--learning_rates=0.01", "--search_steps=2")
+    assert result.returncode == 1
+    assert "train[90%:] gives no mAP to choose by" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -164,10 +179,10 @@ def test_bad_flags_are_refused_before_anything_is_trained(config_file, tmp_path,
 def test_methods_of_a_seed_start_from_the_same_weights_and_see_the_same_images(config_file):
     plan = Plan(load_config(config_file), tuple(METHODS), 2, "workdir")
     runs = plan.runs({})
-    assert len({run.workdir for run in runs}) == len(runs) == 2 * len(METHODS)
+    assert len({one.workdir for one in runs}) == len(runs) == 2 * len(METHODS)
     for seed in (0, 1):
         samplers, orders, weights = set(), set(), []
-        for one in (run for run in runs if run.seed == seed):
+        for one in (each for each in runs if each.seed == seed):
             samplers.add(experiment.build_sampler(one.config))
             model = experiment.build_model(one.config, 3) if len(weights) < 3 else None
             weights += [model.roi_head.get_weights()] if model else []
@@ -187,7 +202,9 @@ def test_a_killed_comparison_resumes(config_file, tmp_path):
     command += ["--config.train.steps=300"]
     root = pathlib.Path(__file__).resolve().parents[2]
     log = tmp_path / "frcn" / "seed-0" / "log.jsonl"
-    process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     wait_for(lambda: log.exists() and len(log.read_text().splitlines()) > 5)
     process.send_signal(signal.SIGKILL)
     process.wait()

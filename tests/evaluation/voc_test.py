@@ -335,7 +335,9 @@ def test_weights_count_an_image_as_often_as_it_stands_there(seed, method):
     weights = rng.integers(0, 4, 6)
     curves = {c: m.curve(weights) for c, m in voc.match(images, guesses).items()}
     repeated = np.repeat(np.arange(6), weights)
-    expected = voc.average_precision([images[i] for i in repeated], [guesses[i] for i in repeated], 0.5, method)
+    expected = voc.average_precision(
+        [images[i] for i in repeated], [guesses[i] for i in repeated], 0.5, method
+    )
     weighted = voc.summarize(curves, method)
     for class_id, ap in weighted.items():
         assert ap == pytest.approx(expected.get(class_id, np.nan), nan_ok=True)
