@@ -186,8 +186,8 @@ def test_a_finished_run_is_evaluated_only_if_it_was_not(tmp_path):
 MEAN_AP = {2: 0.3, 4: 0.5, 6: 0.4, 7: 0.6}  # of the weights of a step, evaluated every 2 steps
 
 
-def evaluated_run(workdir):
-    """Checkpoints every 2 steps, 7 steps in all; a second call resumes, as in `train.train`."""
+def evaluated_run(workdir, steps=7):
+    """Checkpoints every 2 steps, and at the end; a second call resumes, as in `train.train`."""
     model = new_model()
     checkpoints = callbacks.Checkpoints(model, str(workdir), every=2, keep=1)
     checkpoints.restore()
@@ -199,10 +199,10 @@ def evaluated_run(workdir):
         return {"mAP": MEAN_AP[model.step]}
 
     keeper = callbacks.Evaluation(str(workdir), 2, evaluate, log)
-    if model.step == 7:
+    if model.step == steps:
         keeper.finish(model)
     else:
-        train(model, 7, log, checkpoints, keeper)
+        train(model, steps, log, checkpoints, keeper)
 
 
 def killed_in_evaluation(patch, workdir, step, place):
@@ -262,6 +262,19 @@ def test_a_run_that_is_killed_in_an_evaluation_does_it_again(
         best = json.loads((tmp_path / "best.json").read_text())
         assert best == {"step": step, "mAP": MEAN_AP[step]}
         assert_weights_of_step(str(tmp_path / "best.weights.h5"), step)
+
+
+def test_best_json_is_right_where_a_longer_run_does_not_evaluate_again(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        killed_in_evaluation(patch, tmp_path, 7, "weights")
+        with pytest.raises(KeyboardInterrupt):
+            evaluated_run(tmp_path)
+    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 4, "mAP": 0.5}
+    for step in (8, 9):
+        monkeypatch.setitem(MEAN_AP, step, 0.1)
+    evaluated_run(tmp_path, steps=9)
+    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 7, "mAP": 0.6}
+    assert_weights_of_step(str(tmp_path / "best.weights.h5"), 7)
 
 
 def test_a_longer_run_compares_with_the_evaluations_it_has(tmp_path):
