@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
+import h5py
 import keras
 import tensorflow as tf
 from ml_collections import ConfigDict
@@ -107,7 +108,7 @@ def checkpoint_path(workdir: str, checkpoint: str) -> str:
     return os.path.join(workdir, BEST_WEIGHTS) if checkpoint == "best" else checkpoint
 
 
-def save_weights(model: FastRCNN, path: str) -> None:
+def save_weights(model: FastRCNN, path: str, attributes: Mapping[str, float] | None = None) -> None:
     """Writes the weights of a model for use, not for resuming: no momentum, no step.
 
     The normalisation of the regression targets is folded into bbox_pred, as in the snapshots of
@@ -116,9 +117,33 @@ def save_weights(model: FastRCNN, path: str) -> None:
     Args:
       model: stays as it is.
       path: `.../NAME.weights.h5`, written atomically.
+      attributes: what the file says of itself, as attributes of its HDF5 root.
     """
-    with atomic(path) as temporary, model.roi_head.folded():
-        model.save_weights(temporary)
+    with atomic(path) as temporary:
+        with model.roi_head.folded():
+            model.save_weights(temporary)
+        with h5py.File(temporary, "a") as file:
+            file.attrs.update(attributes or {})
+
+
+def save_best(model: FastRCNN, workdir: str, step: int, mean_ap: float) -> None:
+    """Writes best.weights.h5, then best.json, which says which step's they are and their mAP.
+
+    The weights say so themselves, so that `repair_best` can make up for a kill between the two.
+    """
+    best = {"step": step, "mAP": mean_ap}
+    save_weights(model, os.path.join(workdir, BEST_WEIGHTS), best)
+    write_json(os.path.join(workdir, BEST), best)
+
+
+def repair_best(workdir: str) -> None:
+    """Makes best.json say what best.weights.h5 holds, if there is one that says so itself."""
+    path = os.path.join(workdir, BEST_WEIGHTS)
+    if os.path.exists(path):
+        with h5py.File(path) as file:
+            best = {name: file.attrs[name].item() for name in ("step", "mAP") if name in file.attrs}
+        if best:
+            write_json(os.path.join(workdir, BEST), best)
 
 
 def restore(model: FastRCNN, path: str) -> None:

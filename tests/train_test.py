@@ -158,6 +158,33 @@ def test_a_finished_run_is_not_trained_again(trained, config_file):
 
 
 @pytest.mark.slow
+def test_a_run_killed_in_its_last_evaluation_ends_as_an_unbroken_one(
+    trained, config, tmp_path, monkeypatch
+):
+    module = importlib.import_module("ohem_tf.train")
+    original, calls = module.metrics, []
+
+    def killed(*arguments):  # of step 4, then of step 8
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "metrics", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, str(tmp_path))
+    assert [x["step"] for x in log(tmp_path) if "eval/mAP" in x] == [4]
+    train(config, str(tmp_path))
+    values = [
+        [(x["step"], x.get("eval/mAP")) for x in log(folder)] for folder in (tmp_path, trained[0])
+    ]
+    assert values[0] == [(step, pytest.approx(value, abs=1e-3)) for step, value in values[1]]
+    best = [json.loads((folder / "best.json").read_text()) for folder in (tmp_path, trained[0])]
+    assert best[0] == pytest.approx(best[1], abs=1e-3)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", ["last", "best"])
 def test_evaluate_measures_what_training_measured(trained, config_file, tmp_path, checkpoint):
     """With --output the metrics go to a file of their own."""

@@ -1,5 +1,6 @@
 """The files of a workdir: weights that users take away, snapshots."""
 
+import json
 import os
 
 import h5py
@@ -14,7 +15,9 @@ from ohem_tf.settings import DetectionSettings
 from ohem_tf.training.optimizer import CaffeSGD
 from ohem_tf.workdir import (
     SNAPSHOTS,
+    repair_best,
     restore,
+    save_best,
     save_weights,
     snapshot_path,
     snapshots,
@@ -152,3 +155,19 @@ def test_snapshots_are_found_by_rising_step(tmp_path):
     assert list(found) == [5, 20000, 100000000]
     assert found[20000] == str(folder / "step-00020000.weights.h5")
     assert all(os.path.exists(path) for path in found.values())
+
+
+def test_best_json_says_what_the_weights_say(tmp_path):
+    repair_best(str(tmp_path))
+    assert os.listdir(tmp_path) == []
+    save_best(trained(), str(tmp_path), 4, 0.1)
+    path = tmp_path / "best.json"
+    assert json.loads(path.read_text()) == {"step": 4, "mAP": 0.1}
+    path.write_text('{"step": 2, "mAP": 0.05}')
+    repair_best(str(tmp_path))
+    assert json.loads(path.read_text()) == {"step": 4, "mAP": 0.1}
+    restore(tiny.model(), str(tmp_path / "best.weights.h5"))
+    save_weights(trained(), str(tmp_path / "best.weights.h5"))  # of an older run
+    path.write_text('{"step": 2, "mAP": 0.05}')
+    repair_best(str(tmp_path))
+    assert json.loads(path.read_text()) == {"step": 2, "mAP": 0.05}

@@ -13,17 +13,19 @@ import numpy as np
 import tensorflow as tf
 
 from ohem_tf.errors import InputError, first_line
-from ohem_tf.files import write_json
+from ohem_tf.files import atomic
 from ohem_tf.workdir import (
-    BEST,
-    BEST_WEIGHTS,
     CHECKPOINTS,
     LOG,
     TENSORBOARD,
     checkpoint_of,
+    repair_best,
+    save_best,
     save_weights,
     snapshot_path,
 )
+
+_MEAN_AP = "eval/mAP"
 
 
 class Progress(keras.callbacks.ProgbarLogger):
@@ -54,14 +56,15 @@ class TrainingLog(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Drops what the log holds of steps that will be done again after a resume."""
-        done = self.model.step
-        if os.path.exists(self._path):
-            with open(self._path, encoding="utf-8") as file:
-                lines = [line for line in file if line.endswith("\n")]
-            kept = [line for line in lines if json.loads(line)["step"] <= done]
-            with open(self._path, "w", encoding="utf-8") as file:
-                file.writelines(kept)
+        self.drop_after(self.model.step)
         self._started = time.perf_counter()
+
+    def drop_after(self, step: int) -> None:
+        """Drops what the log holds of later steps, and a line that is half written."""
+        if os.path.exists(self._path):
+            kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
+            with atomic(self._path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+                file.writelines(kept)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Collects the values of a step; writes their means every `log_every` steps."""
@@ -82,12 +85,24 @@ class TrainingLog(keras.callbacks.Callback):
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Adds values of a step to the log and to TensorBoard."""
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
         with self._writer.as_default(step=step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
         self._writer.flush()
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def read(self, name: str) -> dict[int, Any]:
+        """The values of one name in the log, {step: value}."""
+        rows = [json.loads(line) for line in self._lines()]
+        return {row["step"]: row[name] for row in rows if name in row}
+
+    def _lines(self) -> list[str]:
+        """The whole lines of the log."""
+        if not os.path.exists(self._path):
+            return []
+        with open(self._path, encoding="utf-8") as file:
+            return [line for line in file if line.endswith("\n")]
 
     def _means(self) -> dict[str, float]:
         means = {n: float(np.mean([w[n] for w in self._window])) for n in sorted(self._window[0])}
@@ -98,7 +113,11 @@ class TrainingLog(keras.callbacks.Callback):
 
 
 class Evaluation(keras.callbacks.Callback):
-    """mAP on the eval split every `every` steps and at the end; keeps the weights of the best."""
+    """mAP on the eval split every `every` steps and at the end; keeps the weights of the best.
+
+    An evaluation is done once its line stands in the log, which is written last: a run that was
+    killed before that does it again when it resumes.
+    """
 
     def __init__(
         self, workdir: str, every: int, evaluate: Callable[[], dict], log: TrainingLog
@@ -110,6 +129,13 @@ class Evaluation(keras.callbacks.Callback):
         self._evaluate = evaluate
         self._log = log
         self._evaluated = 0
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Makes up for a run that was killed in the evaluation of the step it resumes from."""
+        repair_best(self._workdir)
+        step = self.model.step
+        if step > 0 and self._every and step % self._every == 0:
+            self._run_unless_done()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Evaluates at every `every`-th step."""
@@ -124,28 +150,25 @@ class Evaluation(keras.callbacks.Callback):
 
     def finish(self, model: keras.Model) -> None:
         """Evaluates a model whose training had ended but for this."""
-        if not os.path.exists(os.path.join(self._workdir, BEST)):
-            self.set_model(model)
+        self.set_model(model)
+        self._log.drop_after(model.step)
+        repair_best(self._workdir)
+        self._run_unless_done()
+
+    def _run_unless_done(self) -> None:
+        if self.model.step not in self._log.read(_MEAN_AP):
             self._run()
 
     def _run(self) -> None:
         self._evaluated = step = self.model.step
         mean_ap = self._evaluate()["mAP"]
         if mean_ap is not None:
-            self._log.write(step, {"eval/mAP": mean_ap})
+            earlier = self._log.read(_MEAN_AP)
+            if all(mean_ap > value for at, value in earlier.items() if at < step):
+                save_best(self.model, self._workdir, step, mean_ap)
+            self._log.write(step, {_MEAN_AP: mean_ap})
             print(f"step {step}: mAP {mean_ap:.4f}", flush=True)
-            self._keep_best(step, mean_ap)
         self._log.restart_clock()
-
-    def _keep_best(self, step: int, mean_ap: float) -> None:
-        path = os.path.join(self._workdir, BEST)
-        if os.path.exists(path):
-            with open(path, encoding="utf-8") as file:
-                best = json.load(file)
-            if best["mAP"] >= mean_ap and best["step"] < step:
-                return
-        save_weights(self.model, os.path.join(self._workdir, BEST_WEIGHTS))
-        write_json(path, {"step": step, "mAP": mean_ap})
 
 
 class Checkpoints(keras.callbacks.Callback):

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 import tiny
 
+from ohem_tf import workdir as workdir_module
 from ohem_tf.errors import InputError
 from ohem_tf.training import callbacks
 from ohem_tf.workdir import restore, save_weights, snapshot_path, snapshots
@@ -180,6 +181,121 @@ def test_a_finished_run_is_evaluated_only_if_it_was_not(tmp_path):
     evaluation(tmp_path, [0.5]).finish(model)
     assert json.loads((tmp_path / "best.json").read_text()) == {"step": 3, "mAP": 0.5}
     evaluation(tmp_path, []).finish(model)
+
+
+MEAN_AP = {2: 0.3, 4: 0.5, 6: 0.4, 7: 0.6}  # of the weights of a step, evaluated every 2 steps
+
+
+def evaluated_run(workdir, steps=7):
+    """Checkpoints every 2 steps, and at the end; a second call resumes, as in `train.train`."""
+    model = new_model()
+    checkpoints = callbacks.Checkpoints(model, str(workdir), every=2, keep=1)
+    checkpoints.restore()
+    log = callbacks.TrainingLog(str(workdir), images_per_step=2, log_every=1)
+
+    def evaluate():
+        if MEAN_AP[model.step] is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        return {"mAP": MEAN_AP[model.step]}
+
+    keeper = callbacks.Evaluation(str(workdir), 2, evaluate, log)
+    if model.step == steps:
+        keeper.finish(model)
+    else:
+        train(model, steps, log, checkpoints, keeper)
+
+
+def killed_in_evaluation(patch, workdir, step, place):
+    """Has the evaluation of the weights of `step` raise at one place of its way."""
+
+    def at(holder, name, here, before=lambda: None, after=False):
+        original = getattr(holder, name)
+
+        def killed(*arguments):
+            hit = here(*arguments)
+            if after or not hit:
+                original(*arguments)
+            if hit:
+                before()
+                raise KeyboardInterrupt
+
+        patch.setattr(holder, name, killed)
+
+    def half():
+        with open(workdir / "log.jsonl", "a") as file:
+            file.write('{"step": 7, "eval/m')
+
+    line = (callbacks.TrainingLog, "write", lambda _, n, values: (n, *values) == (step, "eval/mAP"))
+    if place == "no map yet":
+        patch.setitem(MEAN_AP, step, KeyboardInterrupt)
+    elif place == "no weights":
+        at(workdir_module, "save_weights", lambda model, *_: model.step == step)
+    elif place == "weights":
+        at(workdir_module, "write_json", lambda _, best: best["step"] == step)
+    elif place == "weights and json":
+        at(*line)
+    elif place == "half a line":
+        at(*line, before=half)
+    else:
+        at(*line, after=True)
+
+
+PLACES = ("no map yet", "no weights", "weights", "weights and json", "half a line", "all")
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("step", "last"), [(4, 0.1), (7, 0.6)])  # the step is the best one
+def test_a_run_that_is_killed_in_an_evaluation_does_it_again(
+    tmp_path, monkeypatch, step, last, place
+):
+    monkeypatch.setitem(MEAN_AP, 7, last)
+    with monkeypatch.context() as patch:
+        killed_in_evaluation(patch, tmp_path, step, place)
+        with pytest.raises(KeyboardInterrupt):
+            evaluated_run(tmp_path)
+    for _ in range(2):  # the second has nothing to do
+        evaluated_run(tmp_path)
+        assert [(x["step"], x.get("eval/mAP")) for x in lines(tmp_path)] == [
+            *((1, None), (2, None), (2, 0.3), (3, None), (4, None), (4, 0.5), (5, None)),
+            *((6, None), (6, 0.4), (7, None), (7, last)),
+        ]
+        best = json.loads((tmp_path / "best.json").read_text())
+        assert best == {"step": step, "mAP": MEAN_AP[step]}
+        assert_weights_of_step(str(tmp_path / "best.weights.h5"), step)
+
+
+def test_best_json_is_right_where_a_longer_run_does_not_evaluate_again(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        killed_in_evaluation(patch, tmp_path, 7, "weights")
+        with pytest.raises(KeyboardInterrupt):
+            evaluated_run(tmp_path)
+    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 4, "mAP": 0.5}
+    for step in (8, 9):
+        monkeypatch.setitem(MEAN_AP, step, 0.1)
+    evaluated_run(tmp_path, steps=9)
+    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 7, "mAP": 0.6}
+    assert_weights_of_step(str(tmp_path / "best.weights.h5"), 7)
+
+
+def test_a_longer_run_compares_with_the_evaluations_it_has(tmp_path):
+    for steps, found in ((4, [0.5, 0.2]), (7, [0.4, 0.5])):  # after 2 and 4, then 6 and 7
+        model = new_model()
+        checkpoints = callbacks.Checkpoints(model, str(tmp_path), every=2, keep=1)
+        checkpoints.restore()
+        train(model, steps, checkpoints, evaluation(tmp_path, found))
+    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 2, "mAP": 0.5}
+    assert_weights_of_step(str(tmp_path / "best.weights.h5"), 2)
+
+
+def test_a_new_run_in_a_used_folder_has_its_own_best(tmp_path):
+    evaluated_run(tmp_path)
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.unlink()
+    model = new_model()
+    log = callbacks.TrainingLog(str(tmp_path), images_per_step=2, log_every=1)
+    train(model, 3, log, callbacks.Evaluation(str(tmp_path), 0, lambda: {"mAP": 0.1}, log))
+    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 3, "mAP": 0.1}
+    assert_weights_of_step(str(tmp_path / "best.weights.h5"), 3)
 
 
 def test_a_split_without_objects_has_no_map_and_no_best_weights(tmp_path):
