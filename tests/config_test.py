@@ -96,10 +96,20 @@ BAD = {
     "head.dropout": (1.0, -0.5),
     "head.target_normalisation": ("none",),
     "ohem.iou_threshold": (70.0,),
+    "ohem.rank_by": ("box",),
+    "ohem.fg_fraction": (25.0, -0.1),
     "ohem.chunk": (-1,),
     "heuristic.fg_fraction": (25.0,),
     "heuristic.bg_lo": (0.6, -0.1),  # 0.6 is above bg_hi
     "heuristic.bg_hi": (0.6, 1.1),  # 0.6 is above fg_iou
+    "iou_balanced.fg_fraction": (25.0,),
+    "iou_balanced.bins": (0,),
+    "isr.fg_fraction": (25.0,),
+    "isr.score_threshold": (5.0,),
+    "isr.group_iou": (1.1,),
+    "isr.fg_power": (0.0,),
+    "isr.bg_power": (-1.0,),
+    "isr.bias": (1.1,),
     "train.steps": (0,),
     "train.images_per_step": (0,),
     "train.rois_per_step": (127, 0),  # no multiple of N

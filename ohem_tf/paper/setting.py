@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from ohem_tf.data.joined import split_name
 from ohem_tf.paper import recipes
+from ohem_tf.settings import SAMPLERS
 
 # Data sets go by the names of their folders, those of docs/reproduce.md.
 _TRAIN_SETS = {
@@ -128,6 +129,8 @@ def describe(config: ConfigDict, made: Mapping[str, Any]) -> Setting:
 def _method(config: ConfigDict) -> str:
     if config.sampler == "heuristic":
         return "FRCN" if config.heuristic.fixed_ratio else "FRCN without ratio"
+    if config.sampler != "ohem":
+        return {"iou_balanced": "IoU-balanced", "isr": "ISR"}[config.sampler]
     parts = ["OHEM", "per label"] if config.ohem.per_label else ["OHEM"]
     return " ".join([*parts, "masked"] if config.ohem.masked_backward else parts)
 
@@ -160,7 +163,7 @@ def _required(config: ConfigDict, detection: Mapping[str, Any], train_set: str) 
 def _changes(config: ConfigDict, detection: Mapping[str, Any], train_set: str) -> tuple[str, ...]:
     """Fields that are not as in the recipe, but for those that `Setting` has itself."""
     values = {**_sections(config), "detection": detection}
-    unused = {"evaluation", "ohem" if config.sampler == "heuristic" else "heuristic"}
+    unused = {"evaluation", *SAMPLERS} - {config.sampler}
     found = []
     for section, expected in _sections(_required(config, detection, train_set)).items():
         if section not in unused:

@@ -24,6 +24,8 @@ def test_labels():
         ),
         (voc07(recipes.release), "OHEM per label N=2 VGG16 07"),
         (voc07(**{"ohem.masked_backward": True}), "OHEM masked N=2 VGG16 07"),
+        (voc07(recipes.METHODS["iou_balanced"].change), "IoU-balanced N=2 VGG16 07"),
+        (voc07(recipes.METHODS["isr"].change), "ISR N=2 VGG16 07"),
         (voc07(recipes.hed_backbone), "OHEM N=2 VGG16 (hed) 07"),
         (voc07(**{"detection.nms": "linear"}), "OHEM N=2 VGG16 07 test-linear soft-NMS"),
         (voc07(**{"detection.rounds": 3}), "OHEM N=2 VGG16 07 test-3 rounds"),
@@ -33,6 +35,17 @@ def test_labels():
     ]
     for config, label in cases:
         assert describe(config).label == label
+
+
+def test_fields_of_a_sampler_that_did_not_train_are_no_change():
+    unused = {"isr.bias": 0.5, "iou_balanced.bins": 5, "heuristic.fg_fraction": 0.5}
+    assert describe(voc07(**unused)).changes == ()
+    isr = recipes.METHODS["isr"].change
+    assert describe(voc07(isr, **{"isr.bias": 0.5, "ohem.rank_by": "cls"})).changes == (
+        "isr.bias=0.5",
+    )
+    cls = describe(voc07(recipes.METHODS["ohem_cls"].change)).changes
+    assert cls == ("ohem.fg_fraction=0.25", "ohem.iou_threshold=1.0", "ohem.rank_by=cls")
 
 
 def test_each_field_of_the_test_that_changes_ap_is_named():
