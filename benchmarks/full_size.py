@@ -24,7 +24,7 @@ import tensorflow as tf
 from absl import flags
 from tqdm import tqdm
 
-from benchmarks.pages import introduction
+from ohem_tf.comparison.page import read_introduction
 from ohem_tf.data.records import (
     RecordReader,
     read_dataset_info,
@@ -153,7 +153,7 @@ def main(argv: Sequence[str]) -> None:
         results[name] = result
         write_json(path, results)
     base = os.path.join(given.output, "full_size")
-    intro = introduction(base, "# A few steps of each kind at the paper's sizes")
+    intro = read_introduction(base, "# A few steps of each kind at the paper's sizes")
     text = page(results, given.steps, intro)
     with open(f"{base}.md", "w", encoding="utf-8") as file:
         file.write(text)

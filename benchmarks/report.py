@@ -17,7 +17,7 @@ import matplotlib as mpl
 from absl import flags
 from tabulate import tabulate
 
-from benchmarks.pages import introduction
+from ohem_tf.comparison.page import read_introduction
 from ohem_tf.errors import InputError, run
 from ohem_tf.training.callbacks import LOG
 
@@ -142,7 +142,7 @@ def main(argv: Sequence[str]) -> None:
     base = os.path.join(given.output, given.name)
     os.makedirs(given.output, exist_ok=True)
     with open(f"{base}.md", "w", encoding="utf-8") as file:
-        file.write(page(given.name, introduction(base, f"# {given.name}"), runs))
+        file.write(page(given.name, read_introduction(base, f"# {given.name}"), runs))
     write_json(f"{base}.json", runs)
     plot(runs, f"{base}.png")
     print(f"{base}.md, {base}.json, {base}.png")

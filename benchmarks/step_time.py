@@ -22,8 +22,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
-from benchmarks.pages import introduction
 from ohem_tf import experiment
+from ohem_tf.comparison.page import read_introduction
 from ohem_tf.config import validate
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder, write_json
@@ -174,7 +174,7 @@ def main(argv: Sequence[str]) -> None:
         "TensorFlow": tf.__version__,
     }
     base = os.path.join(given.output, "step_time")
-    text = page(results, facts, introduction(base, "# Seconds of a training step"))
+    text = page(results, facts, read_introduction(base, "# Seconds of a training step"))
     with open(f"{base}.md", "w", encoding="utf-8") as file:
         file.write(text)
     write_json(f"{base}.json", {"facts": facts, "results": results})

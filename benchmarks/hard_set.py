@@ -1,0 +1,171 @@
+"""What OHEM selects over the course of a training, at the snapshots of a run.
+
+    python -m benchmarks.hard_set --workdir=runs/compare/ohem/seed-0 --output=docs/results/hard_set
+
+At each snapshot, on the same training images: how many RoIs are selected, the share of foreground,
+how many RoIs harder than the last selected one the NMS removed, the share of the summed loss that
+the selected ones hold, and how many of them were selected at the snapshot before: with a snapshot
+an epoch, how the hard set turns over between two visits of an image. Writes OUTPUT.md, .json and
+.png. No dropout and no flips, so that snapshots differ by their weights alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+from matplotlib.figure import Figure
+from tabulate import tabulate
+from tqdm import tqdm
+
+from ohem_tf import experiment
+from ohem_tf.comparison.page import read_introduction
+from ohem_tf.data import statistics
+from ohem_tf.data.joined import open_split
+from ohem_tf.errors import InputError, run
+from ohem_tf.files import make_folder, write_json
+from ohem_tf.hard_mining import HardMining
+from ohem_tf.models.batches import Batch, unbatch
+from ohem_tf.models.fast_rcnn import FastRCNN
+from ohem_tf.workdir import restore, snapshots
+
+_COLUMNS = {
+    "selected": "RoIs selected an image",
+    "fg": "foreground among them %",
+    "fg_all": "foreground among all %",
+    "removed": "harder ones removed by the NMS",
+    "loss_share": "their share of the summed loss %",
+    "kept": "selected at the snapshot before %",
+}
+
+
+def select(
+    model: FastRCNN, sampler: HardMining, fg_iou: float, image: Batch
+) -> dict[str, tf.Tensor]:
+    """The hard RoIs of one image, ground truth boxes among them, and losses and labels of all."""
+    features = model.image_features(image["image"])
+    boxes = tf.concat([image["gt_boxes"], image["proposals"]], axis=0)
+    rois = model.roi_network.match(boxes, image["gt_boxes"], image["gt_classes"], fg_iou)
+    losses = model.roi_network.losses(features, rois, image["scale"], None)
+    return {
+        "selected": sampler.hardest(rois, losses),
+        "losses": losses.ranking,
+        "labels": rois.labels,
+    }
+
+
+def measure(
+    model: FastRCNN, sampler: HardMining, fg_iou: float, batches: Iterable[Batch]
+) -> list[dict]:
+    """`select` for every image, as numpy arrays."""
+    compiled = tf.function(
+        lambda batch: select(model, sampler, fg_iou, unbatch(batch)[0]), reduce_retracing=True
+    )
+    return [{k: v.numpy() for k, v in compiled(batch).items()} for batch in batches]
+
+
+def figures(images: list[dict], before: list[dict] | None) -> dict[str, float | None]:
+    """Means over the images; see the module."""
+    rows = []
+    for i, image in enumerate(images):
+        chosen, losses = image["selected"], image["losses"]
+        rows.append(
+            {
+                "selected": len(chosen),
+                "fg": 100 * np.mean(image["labels"][chosen] > 0),
+                "fg_all": 100 * np.mean(image["labels"] > 0),
+                "removed": np.sum(losses > losses[chosen].min()) - (len(chosen) - 1),
+                "loss_share": 100 * losses[chosen].sum() / losses.sum(),
+                "kept": 100 * np.mean(np.isin(chosen, before[i]["selected"])) if before else np.nan,
+            }
+        )
+    means = {name: float(np.mean([row[name] for row in rows])) for name in _COLUMNS}
+    return {name: None if np.isnan(value) else value for name, value in means.items()}
+
+
+def of_classes(images: list[dict], classes: tuple[str, ...]) -> dict[str, float]:
+    """Which share of the selected foreground each class is, against its share of all foreground."""
+    chosen = np.concatenate([image["labels"][image["selected"]] for image in images])
+    everything = np.concatenate([image["labels"] for image in images])
+    shares = [
+        np.bincount(labels[labels > 0], minlength=len(classes) + 1)[1:] / np.sum(labels > 0)
+        for labels in (chosen, everything)
+    ]
+    return {name: float(c / a) for name, c, a in zip(classes, *shares, strict=True) if a > 0}
+
+
+def draw(points: list[dict], path: str) -> None:
+    """Each figure over the steps."""
+    figure = Figure(figsize=(12, 6), layout="constrained")
+    for axis, (name, title) in zip(figure.subplots(2, 3).flat, _COLUMNS.items(), strict=True):
+        shown = [(p["step"], p[name]) for p in points if p[name] is not None]
+        axis.plot(*zip(*shown, strict=True), "o-")
+        axis.set(title=title, xlabel="step", ylim=(0, None))
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=90)
+
+
+def define_flags() -> None:
+    """Defines the flags."""
+    flags.DEFINE_string("workdir", None, "Of a training with OHEM that kept snapshots.")
+    flags.DEFINE_integer("images", 300, "Training images to look at.", lower_bound=1)
+    flags.DEFINE_string("output", None, "Base of the paths of the page.")
+
+
+def main(_: list[str]) -> None:
+    """Entry point of the script."""
+    given = flags.FLAGS
+    if not given.workdir or not given.output:
+        raise InputError("give --workdir=DIR and --output=docs/results/NAME")
+    if len(snapshots(given.workdir)) < 2:
+        raise InputError(
+            f"--workdir: {given.workdir} has fewer than two snapshots; train with "
+            "--config.train.snapshot_every"
+        )
+    config = experiment.trained_config(None, {}, given.workdir)
+    sampler = experiment.build_sampler(config)
+    if not isinstance(sampler, HardMining):
+        raise InputError(f"--workdir: {given.workdir} was trained with {config.sampler}, not OHEM")
+    make_folder(os.path.dirname(given.output) or ".", "output")
+    records = open_split(config.data.dir, config.data.train_split, "config.data.train_split")
+    config.data.flip, config.train.images_per_step, config.seed = "none", 1, 0
+    batches = experiment.training_stream(config, records).dataset().take(given.images)
+    model = experiment.build_model(config, len(records.classes), load_weights=False)
+    mean, std = statistics.target_statistics(
+        records, config.data.max_proposals, True, config.fg_iou, config.data.crowd_ioa
+    )
+    points: list[dict] = []
+    before = None
+    for step, path in tqdm(snapshots(given.workdir).items(), desc="snapshots"):
+        restore(model, path)
+        model.roi_head.change_target_statistics(mean, std)  # the ranking is that of training
+        images = measure(model, sampler, config.fg_iou, batches)
+        points.append({"step": step, **figures(images, before)})
+        before = images
+    shares = of_classes(before or [], records.classes)
+    draw(points, f"{given.output}.png")
+    write_json(
+        f"{given.output}.json", {"images": given.images, "points": points, "classes": shares}
+    )
+    rows = [[p["step"], *("" if p[n] is None else f"{p[n]:.1f}" for n in _COLUMNS)] for p in points]
+    by_class = sorted(shares.items(), key=lambda item: -item[1])
+    parts = [
+        read_introduction(given.output, "# What OHEM selects"),
+        f"![over the steps]({os.path.basename(given.output)}.png)",
+        tabulate(rows, ["step", *_COLUMNS.values()], tablefmt="github", disable_numparse=True),
+        f"Means over {given.images} training images.",
+        "## Classes\n\nShare of a class among the selected foreground at the last snapshot, divided "
+        "by its share of all foreground RoIs.",
+        tabulate([[n, f"{r:.2f}"] for n, r in by_class], ["class", "ratio"], tablefmt="github"),
+    ]
+    with open(f"{given.output}.md", "w", encoding="utf-8") as file:
+        file.write("\n\n".join(parts) + "\n")
+    print(f"{given.output}.md, .json, .png")
+
+
+if __name__ == "__main__":
+    define_flags()
+    run(main)
