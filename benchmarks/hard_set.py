@@ -157,8 +157,8 @@ def main(_: list[str]) -> None:
         f"![over the steps]({os.path.basename(given.output)}.png)",
         tabulate(rows, ["step", *_COLUMNS.values()], tablefmt="github", disable_numparse=True),
         f"Means over {given.images} training images.",
-        "## Classes\n\nShare of a class among the selected foreground at the last snapshot, divided "
-        "by its share of all foreground RoIs.",
+        "## Classes\n\nShare of a class among the selected foreground at the last snapshot, "
+        "divided by its share of all foreground RoIs.",
         tabulate([[n, f"{r:.2f}"] for n, r in by_class], ["class", "ratio"], tablefmt="github"),
     ]
     with open(f"{given.output}.md", "w", encoding="utf-8") as file:

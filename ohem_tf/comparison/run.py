@@ -12,7 +12,6 @@ import resource
 import sys
 import threading
 import time
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -50,9 +49,8 @@ def execute(workdir: str) -> None:
     config = paper()
     with config.unlocked():
         config.update(ConfigDict(order["config"]))
-    started = time.perf_counter()
     train(config, workdir)
-    _note_cost(workdir, config, time.perf_counter() - started)
+    _note_cost(workdir, config)
     if not os.path.exists(os.path.join(workdir, METRICS)):
         with config.unlocked():
             config.evaluation.coco = True  # AP by size
@@ -61,25 +59,17 @@ def execute(workdir: str) -> None:
         measure({workdir: config}, max_images=order["roi_loss_images"])
 
 
-def _note_cost(workdir: str, config: ConfigDict, seconds: float) -> None:
-    """Writes WORKDIR/cost.json: the peak memory of training, on how many cores."""
+def _note_cost(workdir: str, config: ConfigDict) -> None:
+    """Writes WORKDIR/cost.json: the peak memory of the training, and on how many cores it ran."""
     path = os.path.join(workdir, COST)
-    known: dict[str, Any] = {}
     if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            known = json.load(file)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    if known.get("steps") == config.train.steps:
         return  # training had ended before: this process did not train
-    write_json(
-        path,
-        {
-            "steps": config.train.steps,
-            "peak_memory_mb": max(peak, known.get("peak_memory_mb", 0)),
-            "cores": len(os.sched_getaffinity(0)),
-            "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
-        },
-    )
+    cost = {
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "cores": len(os.sched_getaffinity(0)),
+        "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
+    }
+    write_json(path, cost)
 
 
 def _end_with(parent: int) -> None:

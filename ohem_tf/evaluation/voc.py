@@ -196,14 +196,18 @@ def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _eleven_points(curve: Curve) -> float:
-    reached = curve.recall >= _LEVELS[:, None]
-    return float(np.where(reached, curve.precision, 0).max(axis=1, initial=0).mean())
+    first = np.searchsorted(curve.recall, _LEVELS)  # the first point that reaches each level
+    best = np.append(_envelope(curve.precision), 0.0)
+    return float(best[first].mean())
 
 
 def _area(curve: Curve) -> float:
-    # The envelope: at each point the best precision from there on.
-    envelope = np.maximum.accumulate(curve.precision[::-1])[::-1]
-    return float(np.sum(np.diff(curve.recall, prepend=0) * envelope))
+    return float(np.sum(np.diff(curve.recall, prepend=0) * _envelope(curve.precision)))
+
+
+def _envelope(precision: np.ndarray) -> np.ndarray:
+    """At each point the best precision from there on."""
+    return np.maximum.accumulate(precision[::-1])[::-1]
 
 
 def _image_of_each(images: list[inputs.Arrays]) -> np.ndarray:
