@@ -9,16 +9,28 @@ import statistics
 from typing import Any
 
 from ohem_tf.comparison.plan import Run
-from ohem_tf.comparison.run import COST
 from ohem_tf.workdir import DETECTIONS, LOG, METRICS, ROI_LOSS
 
+COST = "cost.json"  # what a run took, see `read`
 _SIZES = ("AP_small", "AP_medium", "AP_large")
 
 
 def is_finished(run: Run) -> bool:
     """Whether all that `read` reads is there."""
-    names = (METRICS, DETECTIONS, ROI_LOSS, LOG)
-    return all(os.path.exists(os.path.join(run.workdir, name)) for name in names)
+    names = (ROI_LOSS, LOG)
+    there = all(os.path.exists(os.path.join(run.workdir, name)) for name in names)
+    return there and is_evaluated(run.workdir, run.config.train.steps)
+
+
+def is_evaluated(workdir: str, steps: int) -> bool:
+    """Whether metrics.json and detections.npz are those of the final weights, with AP by size."""
+    path = os.path.join(workdir, METRICS)
+    if not (os.path.exists(path) and os.path.exists(os.path.join(workdir, DETECTIONS))):
+        return False
+    with open(path, encoding="utf-8") as file:
+        metrics = json.load(file)
+    checkpoint = metrics.get("settings", {}).get("checkpoint")
+    return checkpoint == f"ckpt-{steps}" and bool(metrics.get("coco"))
 
 
 def read(run: Run) -> dict[str, Any]:
@@ -34,6 +46,7 @@ def read(run: Run) -> dict[str, Any]:
     rates = [line for line in log if "images/s" in line]
     cost = _json(run, COST) if os.path.exists(os.path.join(run.workdir, COST)) else {}
     images = run.config.train.images_per_step
+    losses = _json(run, ROI_LOSS)
     seconds = _seconds(rates, images)
     points = [line for line in log if "eval/mAP" in line]
     return {
@@ -47,7 +60,8 @@ def read(run: Run) -> dict[str, Any]:
         "curve": [[p["step"], seconds(p["step"]), p["eval/mAP"]] for p in points],
         "roi_loss": [
             {name: point[name] for name in ("step", "loss", "cls", "box", "images")}
-            for point in _json(run, ROI_LOSS)
+            for point in losses
+            if point["images"] == losses[-1]["images"]  # not those of another --roi_loss_images
         ],
         "seconds_per_step": statistics.median(images / line["images/s"] for line in rates),
         "seconds": seconds(run.config.train.steps),

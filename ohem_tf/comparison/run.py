@@ -15,16 +15,15 @@ import time
 
 from ml_collections import ConfigDict
 
+from ohem_tf.comparison.results import COST, is_evaluated
 from ohem_tf.config import paper
 from ohem_tf.errors import InputError
 from ohem_tf.evaluate import evaluate
 from ohem_tf.files import make_folder, write_json
 from ohem_tf.roi_loss import measure
 from ohem_tf.train import train
-from ohem_tf.workdir import METRICS
 
 ORDER = "run.json"  # what to do
-COST = "cost.json"  # what it took
 _PARENT_GONE = 1
 
 
@@ -51,7 +50,7 @@ def execute(workdir: str) -> None:
         config.update(ConfigDict(order["config"]))
     train(config, workdir)
     _note_cost(workdir, config)
-    if not os.path.exists(os.path.join(workdir, METRICS)):
+    if not is_evaluated(workdir, config.train.steps):
         with config.unlocked():
             config.evaluation.coco = True  # AP by size
         evaluate(config, workdir)
