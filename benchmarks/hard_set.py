@@ -127,12 +127,14 @@ def main(_: list[str]) -> None:
         )
     config = experiment.trained_config(None, {}, given.workdir)
     sampler = experiment.build_sampler(config)
-    if not isinstance(sampler, HardMining):
-        raise InputError(f"--workdir: {given.workdir} was trained with {config.sampler}, not OHEM")
+    if not isinstance(sampler, HardMining) or sampler.fg_fraction < 1 or sampler.rank_by == "cls":
+        raise InputError(f"--workdir: {given.workdir} was not trained with the paper's OHEM")
     make_folder(os.path.dirname(given.output) or ".", "output")
     records = open_split(config.data.dir, config.data.train_split, "config.data.train_split")
     config.data.flip, config.train.images_per_step, config.seed = "none", 1, 0
-    batches = experiment.training_stream(config, records).dataset().take(given.images)
+    batches = experiment.training_stream(config, records).dataset()
+    count = min(given.images, len(records))
+    batches = batches.take(count)
     model = experiment.build_model(config, len(records.classes), load_weights=False)
     mean, std = statistics.target_statistics(
         records, config.data.max_proposals, True, config.fg_iou, config.data.crowd_ioa
@@ -147,16 +149,14 @@ def main(_: list[str]) -> None:
         before = images
     shares = of_classes(before or [], records.classes)
     draw(points, f"{given.output}.png")
-    write_json(
-        f"{given.output}.json", {"images": given.images, "points": points, "classes": shares}
-    )
+    write_json(f"{given.output}.json", {"images": count, "points": points, "classes": shares})
     rows = [[p["step"], *("" if p[n] is None else f"{p[n]:.1f}" for n in _COLUMNS)] for p in points]
     by_class = sorted(shares.items(), key=lambda item: -item[1])
     parts = [
         read_introduction(given.output, "# What OHEM selects"),
         f"![over the steps]({os.path.basename(given.output)}.png)",
         tabulate(rows, ["step", *_COLUMNS.values()], tablefmt="github", disable_numparse=True),
-        f"Means over {given.images} training images.",
+        f"Means over {count} training images.",
         "## Classes\n\nShare of a class among the selected foreground at the last snapshot, "
         "divided by its share of all foreground RoIs.",
         tabulate([[n, f"{r:.2f}"] for n, r in by_class], ["class", "ratio"], tablefmt="github"),

@@ -26,12 +26,15 @@ from ohem_tf.comparison import jobs, page, results
 from ohem_tf.comparison.plan import Plan, Run, check_workdir
 from ohem_tf.comparison.run import write_order
 from ohem_tf.comparison.summary import summarize
+from ohem_tf.data.ground_truth import ground_truth
 from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.errors import InputError, run
+from ohem_tf.evaluation import report
 from ohem_tf.files import make_folder, write_json
 from ohem_tf.paper.recipes import METHODS
 from ohem_tf.workdir import COMPARISON
 
+_RESAMPLES, _FEW_RESAMPLES = 1000, 100  # at the end; after each run, for a first look
 NAME = os.path.splitext(COMPARISON)[0]
 
 
@@ -60,24 +63,23 @@ def compare(
     make_folder(plan.workdir, "workdir")
     base = output or os.path.join(plan.workdir, NAME)
     make_folder(os.path.dirname(base) or ".", "output")
+    for one in plan.runs({}):
+        check_workdir(one, any_rate=bool(plan.learning_rates))
     chosen = _choose_learning_rates(plan, side_by_side) if plan.learning_rates else {}
     runs = plan.runs(chosen)
     for one in runs:
         check_workdir(one)
-    content = _report(plan, runs, chosen, base)
     missing = [one for one in runs if not results.is_finished(one)]
     for one in missing:
         write_order(one.workdir, one.config, roi_loss_images)
 
     def finished(one: Run) -> None:
-        nonlocal content
         print(f"\n{one.name}: mAP {results.read(one)['mAP']:.4f}", flush=True)
-        content = _report(plan, runs, chosen, base)
+        _report(plan, runs, chosen, base, _FEW_RESAMPLES)
 
     if missing:
         jobs.run_all(missing, side_by_side, finished)
-    assert content is not None
-    return content
+    return _report(plan, runs, chosen, base, _RESAMPLES)
 
 
 def _check_data(plan: Plan) -> None:
@@ -86,6 +88,14 @@ def _check_data(plan: Plan) -> None:
     train = open_split(data.dir, data.train_split, fields[0])
     held_out = open_split(data.dir, data.eval_split, fields[1])
     check_classes(fields[1], held_out.classes, fields[0], train.classes)
+    objects = sum(
+        int(sum(~image["difficult"])) for image in report.ignoring_crowds(ground_truth(held_out))
+    )
+    if len(held_out) < 2 or not objects:
+        raise InputError(
+            f"{fields[1]}: {data.eval_split} has {len(held_out)} images with {objects} objects "
+            "that count; a comparison needs two images or more, and objects"
+        )
 
 
 def _choose_learning_rates(plan: Plan, side_by_side: int) -> dict[str, float]:
@@ -93,12 +103,12 @@ def _choose_learning_rates(plan: Plan, side_by_side: int) -> dict[str, float]:
     runs = plan.search()
     for one in runs:
         check_workdir(one)
-    missing = [one for one in runs if results.last_map(one) is None]
+    missing = [one for one in runs if not results.is_finished(one)]
     for one in missing:
         write_order(one.workdir, one.config, roi_loss_images=0)
     if missing:
         jobs.run_all(missing, side_by_side, lambda _: None)
-    found = {one.workdir: results.last_map(one) for one in runs}
+    found = {one.workdir: results.search_map(one) for one in runs}
     if None in found.values():
         raise InputError(
             f"--learning_rates: {runs[0].config.data.eval_split} gives no mAP to choose by; it has "
@@ -114,20 +124,21 @@ def _choose_learning_rates(plan: Plan, side_by_side: int) -> dict[str, float]:
     return chosen
 
 
-def _report(plan: Plan, runs: Sequence[Run], chosen: dict[str, float], base: str) -> dict | None:
-    """Writes the page of what is finished; None if the first method has no finished run yet."""
+def _report(
+    plan: Plan, runs: Sequence[Run], chosen: dict[str, float], base: str, resamples: int
+) -> dict:
+    """Writes the page of what is finished; {} while the first method has no finished run."""
     done = [one for one in runs if results.is_finished(one)]
     if not any(one.method == plan.methods[0] for one in done):
-        return None
-    content = summarize(plan, done, chosen, _command())
+        return {}
+    content = summarize(plan, done, chosen, _command(), resamples)
     title = f"# {', '.join(content['methods'])} on {os.path.basename(plan.config.data.dir)}"
-    text = page.markdown(
-        content, page.read_introduction(base, title), f"{os.path.basename(base)}.png"
-    )
+    introduction = page.read_introduction(base, title)
     page.draw(content, f"{base}.png")
     with open(f"{base}.md", "w", encoding="utf-8") as file:
-        file.write(text)
-    write_json(f"{base}.json", content)
+        file.write(page.markdown(content, introduction, f"{os.path.basename(base)}.png"))
+    for path in {f"{base}.json", os.path.join(plan.workdir, COMPARISON)}:  # tables reads the latter
+        write_json(path, content)
     return content
 
 

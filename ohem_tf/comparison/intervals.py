@@ -15,11 +15,12 @@ Matches = Mapping[int, voc.Matched]
 
 
 def over_seeds(differences: Sequence[float]) -> Interval | None:
-    """Student's interval of the mean of differences paired by seed; None of fewer than two."""
-    if len(differences) < 2:
+    """Student's interval of the mean of differences paired by seed.
+
+    None of fewer than two, or of no spread, which two seeds can have by chance.
+    """
+    if len(differences) < 2 or np.ptp(differences) == 0:
         return None
-    if np.ptp(differences) == 0:  # of no spread scipy gives nan
-        return (float(differences[0]), float(differences[0]))
     found = stats.ttest_1samp(differences, 0.0).confidence_interval(CONFIDENCE)
     return (float(found.low), float(found.high))
 
@@ -47,7 +48,7 @@ def over_images(
         for run in runs:
             curves = {c: matched.curve(weights) for c, matched in run.items()}
             values.append(voc.mean_average_precision(voc.summarize(curves, ap_method)))
-        return float(np.mean(values))
+        return float(np.mean(np.nan_to_num(values)))  # nan: a draw without any object
 
     def difference(drawn: np.ndarray) -> float:
         weights = np.bincount(drawn, minlength=images)
@@ -79,8 +80,11 @@ def verdict(
     said = f"{method} {100 * mean:+.1f} mAP against {reference}"
     by_seed = over_seeds(seeds)
     if by_seed is None:
+        few = (
+            "one seed each, an anecdote" if len(seeds) == 1 else "no spread over seeds to judge by"
+        )
         return (
-            f"{said}: one seed each, an anecdote (95 % over images {_percent(images)}; "
+            f"{said}: {few} (95 % over images {_percent(images)}; "
             "what another seed would give is unknown)."
         )
     spans = f"95 % over {len(seeds)} seeds {_percent(by_seed)}, over images {_percent(images)}"

@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -61,7 +62,7 @@ def run_all(runs: Sequence[Run], jobs: int, finished: Callable[[Run], None]) -> 
     free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
     for share in shares(jobs):
         free.put(share)
-    processes: dict[str, subprocess.Popen] = {}
+    processes: list[subprocess.Popen] = []
     stopping = False
 
     def one(run: Run) -> None:
@@ -69,10 +70,12 @@ def run_all(runs: Sequence[Run], jobs: int, finished: Callable[[Run], None]) -> 
         try:
             if stopping:
                 return
-            processes[run.workdir] = process = _start(run, share)
+            processes.append(process := _start(run, share))
+            if stopping:  # meanwhile
+                process.terminate()
             if process.wait() and not stopping:
                 raise InputError(
-                    f"{run.name}: {_last_line(run)} (all its output: {run.workdir}/{_OUTPUT})"
+                    f"{run.name}: {_reason(run, process)} (all its output: {run.workdir}/{_OUTPUT})"
                 )
         finally:
             free.put(share)
@@ -95,7 +98,7 @@ def run_all(runs: Sequence[Run], jobs: int, finished: Callable[[Run], None]) -> 
                     finished(run)
         finally:
             stopping = True
-            for process in processes.values():
+            for process in processes:
                 process.terminate()
 
 
@@ -106,7 +109,7 @@ def _start(run: Run, share: dict[str, str]) -> subprocess.Popen:
     cores = {int(core) for core in share["cores"].split(",")}
     with open(os.path.join(run.workdir, _OUTPUT), "a", encoding="utf-8") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ohem_tf.comparison.run", run.workdir],
+            [sys.executable, "-m", "ohem_tf.comparison.run", run.workdir, str(os.getpid())],
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,
@@ -130,7 +133,11 @@ def _logged_step(path: str) -> int:
         return 0  # not there yet, or in the middle of a line
 
 
-def _last_line(run: Run) -> str:
+def _reason(run: Run, process: subprocess.Popen) -> str:
+    """Why a process failed: the signal that killed it, or the last that it printed."""
+    if process.returncode < 0:
+        name = signal.Signals(-process.returncode).name
+        return f"killed by {name}" + (", memory may have run out" if name == "SIGKILL" else "")
     with open(os.path.join(run.workdir, _OUTPUT), encoding="utf-8", errors="replace") as file:
         lines = [line.strip() for line in file if line.strip()]
     return lines[-1] if lines else "the process ended without a word"

@@ -129,8 +129,10 @@ def _notes(content: Comparison) -> str:
         f"{data['images_per_step']} images for every method, final weights. sd: standard deviation "
         f"over seeds. Differences are to {first}, paired by seed (same initial weights, same order "
         "of examples). 95 % over seeds: Student's t of the paired differences; over images: "
-        "percentile bootstrap of the eval images, the same for both. Seconds and memory are of "
-        f"training alone, without evaluations,{where} beside whatever else the machine did."
+        f"percentile bootstrap of the eval images ({content['resamples']} resamples), the same "
+        "for both. Each interval stands by itself: of twenty methods that change nothing, one "
+        "would seem to. Seconds are of training without its evaluations, memory is the peak of the "
+        f"training process on the host with them,{where} beside whatever else the machine did."
     )
 
 
@@ -151,29 +153,26 @@ def _per_size(content: Comparison) -> str:
 
 
 def _roi_loss(content: Comparison) -> str:
-    steps = [point["step"] for point in content["runs"][0]["roi_loss"]]
-    rows = []
+    rows, steps = [], sorted({p["step"] for run in content["runs"] for p in run["roi_loss"]})
     for method in content["methods"]:
-        curves = [[(p["step"], p["loss"]) for p in run["roi_loss"]] for run in _of(content, method)]
-        rows.append([method, *(f"{loss:.4f}" for _, loss in _mean_curve(curves))])
-    images = content["runs"][0]["roi_loss"][0]["images"]
+        runs = _of(content, method)
+        means = dict(_mean_curve([[(p["step"], p["loss"]) for p in r["roi_loss"]] for r in runs]))
+        rows.append([method, *(f"{means[s]:.4f}" if s in means else "" for s in steps)])
+    images = sorted({p["images"] for run in content["runs"] for p in run["roi_loss"]})
     return (
         f"{_table(rows, ['method', *(f'step {step}' for step in steps)])}\n\n"
-        f"Over all proposals of {images} training images, without dropout; means over seeds."
+        f"Over all proposals of {' or '.join(map(str, images))} training images, without dropout; "
+        "means over seeds."
     )
 
 
 def _runs(content: Comparison) -> str:
-    rows = [
-        [run["method"], run["seed"], f"{100 * run['mAP']:.2f}", *_curve_cells(run)]
-        for run in content["runs"]
-    ]
-    longest = max((run["curve"] for run in content["runs"]), key=len)
-    return _table(rows, ["method", "seed", "mAP %", *(f"at {point[0]}" for point in longest)])
-
-
-def _curve_cells(run: Mapping[str, Any]) -> list[str]:
-    return [f"{100 * point[2]:.1f}" for point in run["curve"]]
+    rows, steps = [], sorted({point[0] for run in content["runs"] for point in run["curve"]})
+    for run in content["runs"]:
+        found = {point[0]: f"{100 * point[2]:.1f}" for point in run["curve"]}
+        cells = [found.get(step, "") for step in steps]
+        rows.append([run["method"], run["seed"], f"{100 * run['mAP']:.2f}", *cells])
+    return _table(rows, ["method", "seed", "mAP %", *(f"at {step}" for step in steps)])
 
 
 def _search(content: Comparison) -> str:
@@ -194,7 +193,7 @@ def _search(content: Comparison) -> str:
     columns = ["method", *(f"{rate:g}" for rate in search["learning_rates"])]
     return (
         f"{_table(rows, columns)}\n\nmAP % on `{search['eval_split']}` after {search['steps']} "
-        f"updates on `{search['train_split']}`, seed 0; the best of each method (bold) is used."
+        f"updates on `{search['train_split']}`, one seed; the best of each method (bold) is used."
     )
 
 
@@ -211,7 +210,7 @@ def _of(content: Comparison, method: str) -> list[Mapping[str, Any]]:
     return [run for run in content["runs"] if run["method"] == method]
 
 
-def _mean_curve(curves: Sequence[Sequence[Sequence[float]]]) -> list[tuple[float, ...]]:
+def _mean_curve(curves: Sequence[Sequence[Sequence[float]]]) -> list[Any]:
     """Mean of the points of several curves that stand at the same step."""
     points: dict[float, list[Sequence[float]]] = {}
     for curve in curves:

@@ -18,7 +18,7 @@ from ohem_tf.workdir import CONFIG, compared_workdir
 
 # Fields that change no result, so that a run may be resumed with others.
 _FREE = {
-    *("data.dir", "train.log_every", "train.checkpoint_every", "train.keep_checkpoints"),
+    *("train.log_every", "train.checkpoint_every", "train.keep_checkpoints"),
     *("train.eval_every", "train.snapshot_every", "evaluation.coco"),
 }
 _HELD_OUT = 10  # percent of the training split on which learning rates are compared
@@ -52,7 +52,7 @@ class Plan:
     Attributes:
       config: what the methods change.
       methods: names in `recipes.METHODS`; the others are compared with the first.
-      seeds: how many; 0, 1, ...
+      seeds: how many; from config.seed on.
       workdir: holds METHOD/seed-S of each run, and search/METHOD/lr-X.
       learning_rates: to choose from, for each method; empty: that of `config`.
       search_steps: of the trainings that choose.
@@ -76,12 +76,30 @@ class Plan:
             )
         if self.seeds < 1:
             raise InputError(f"--seeds is {self.seeds}; it must be 1 or more")
-        if any(rate <= 0 for rate in self.learning_rates):
-            raise InputError("--learning_rates: each must be a number > 0")
+        rates = self.learning_rates
+        if len(set(rates)) < len(rates) or not all(rate > 0 for rate in rates):
+            raise InputError("--learning_rates: each must be a number > 0 that stands there once")
+        train, sides = self.config.train, self.config.detection.shortest_sides
+        if len(sides) != 1:
+            raise InputError(
+                f"config.detection.shortest_sides is {sides}; a comparison tests at one scale (the "
+                "loss over all RoIs has no other); ohem_tf.evaluate tests its runs at several"
+            )
+        shortest = self.search_steps if rates else train.steps
+        if train.log_every > shortest:
+            raise InputError(
+                f"config.train.log_every is {train.log_every}; it must be at most {shortest}, the "
+                "steps of the shortest training"
+            )
         if self.learning_rates and not 0 < self.search_steps < self.config.train.steps:
             raise InputError(
                 f"--search_steps is {self.search_steps}; it must be less than "
-                f"config.train.steps = {self.config.train.steps}"
+                f"config.train.steps = {train.steps}"
+            )
+        if rates and "[" in self.config.data.train_split:
+            raise InputError(
+                f"config.data.train_split is {self.config.data.train_split!r}; --learning_rates "
+                "needs whole splits, of which it holds out a part itself"
             )
         for run in [*self.search(), *self.runs(dict.fromkeys(self.methods, 1.0))]:
             validate(run.config)
@@ -89,24 +107,25 @@ class Plan:
     def search(self) -> list[Run]:
         """The trainings that choose the learning rates: short, on a part of the training split.
 
-        The schedule shrinks in proportion. They are evaluated on the rest of the training split,
-        never on the eval split.
+        The steps of the decay shrink in proportion; the warm-up is a fifth of the training at most.
+        They are evaluated on the rest of the training split, never on the eval split.
         """
         runs = []
         for method in self.methods:
             for rate in self.learning_rates:
-                config = self._config(method, 0)
+                config = self._config(method, self.config.seed)
                 train, data = config.train, config.data
                 scale = self.search_steps / train.steps
                 train.decay_steps = tuple(round(step * scale) for step in train.decay_steps)
                 train.warmup_steps = min(train.warmup_steps, self.search_steps // 5)
                 train.steps, train.learning_rate = self.search_steps, rate
                 train.eval_every = train.snapshot_every = 0
-                whole, border = data.train_split.split("+"), 100 - _HELD_OUT
+                whole = [part.strip() for part in data.train_split.split("+")]
+                border = 100 - _HELD_OUT
                 data.train_split = "+".join(f"{part}[:{border}%]" for part in whole)
                 data.eval_split = "+".join(f"{part}[{border}%:]" for part in whole)
                 folder = os.path.join(self.workdir, "search", method, f"lr-{rate:g}")
-                runs.append(Run(method, 0, config, folder))
+                runs.append(Run(method, config.seed, config, folder))
         return runs
 
     def runs(self, learning_rates: Mapping[str, float]) -> list[Run]:
@@ -116,7 +135,7 @@ class Plan:
           learning_rates: {method: rate}; a method that is absent trains with that of `config`.
         """
         runs = []
-        for seed in range(self.seeds):
+        for seed in range(self.config.seed, self.config.seed + self.seeds):
             for method in self.methods:
                 config = self._config(method, seed)
                 config.train.learning_rate = learning_rates.get(method, config.train.learning_rate)
@@ -133,14 +152,20 @@ class Plan:
         return config
 
 
-def check_workdir(run: Run) -> None:
-    """Raises InputError if the workdir of a run holds a training with other settings."""
+def check_workdir(run: Run, any_rate: bool = False) -> None:
+    """Raises InputError if the workdir of a run holds a training with other settings.
+
+    Args:
+      run: to be trained.
+      any_rate: its learning rate is still to be chosen.
+    """
+    free = _FREE | {"train.learning_rate"} if any_rate else _FREE
     if not os.path.exists(os.path.join(run.workdir, CONFIG)):
         return
     before = _flat(experiment.trained_config(None, {}, run.workdir).to_dict())
     now = _flat(run.config.to_dict())
     for field in sorted(now):
-        if field not in _FREE and before.get(field) != now[field]:
+        if field not in free and before.get(field) != now[field]:
             raise InputError(
                 f"--workdir: {run.workdir} was trained with config.{field} = {before.get(field)}, "
                 f"not {now[field]}; give another --workdir, or delete that folder"

@@ -9,28 +9,18 @@ import statistics
 from typing import Any
 
 from ohem_tf.comparison.plan import Run
-from ohem_tf.workdir import DETECTIONS, LOG, METRICS, ROI_LOSS
+from ohem_tf.workdir import DETECTIONS, LOG
 
-COST = "cost.json"  # what a run took, see `read`
+# In the workdir of a run.
+RESULT = "compared.json"  # written last: the run is finished
+METRICS = "compared.metrics.json"
+COST = "cost.json"
 _SIZES = ("AP_small", "AP_medium", "AP_large")
 
 
 def is_finished(run: Run) -> bool:
-    """Whether all that `read` reads is there."""
-    names = (ROI_LOSS, LOG)
-    there = all(os.path.exists(os.path.join(run.workdir, name)) for name in names)
-    return there and is_evaluated(run.workdir, run.config.train.steps)
-
-
-def is_evaluated(workdir: str, steps: int) -> bool:
-    """Whether metrics.json and detections.npz are those of the final weights, with AP by size."""
-    path = os.path.join(workdir, METRICS)
-    if not (os.path.exists(path) and os.path.exists(os.path.join(workdir, DETECTIONS))):
-        return False
-    with open(path, encoding="utf-8") as file:
-        metrics = json.load(file)
-    checkpoint = metrics.get("settings", {}).get("checkpoint")
-    return checkpoint == f"ckpt-{steps}" and bool(metrics.get("coco"))
+    """Whether the run has ended."""
+    return os.path.exists(os.path.join(run.workdir, RESULT))
 
 
 def read(run: Run) -> dict[str, Any]:
@@ -38,15 +28,16 @@ def read(run: Run) -> dict[str, Any]:
 
     Returns:
       "method", "seed", "learning_rate", "steps", "mAP", "AP" {class: AP}, "sizes" {COCO's name:
-      AP}; "curve": [[step, seconds of training, mAP], ...]; "roi_loss": see `roi_loss.mean_loss`,
-      one per snapshot; "seconds_per_step" median, "seconds" of training without evaluations,
+      AP}; "curve": [[step, seconds of training, mAP], ...]; "roi_loss": see `roi_loss.measure`, one
+      per snapshot; "seconds_per_step" median, "seconds" of training without evaluations,
       "peak_memory_mb" of the training process (None if it is unknown), "cores".
     """
-    log, metrics = _log(run), _json(run, METRICS)
+    result, log = _json(run.workdir, RESULT), _log(run.workdir)
+    metrics = result["metrics"]
     rates = [line for line in log if "images/s" in line]
-    cost = _json(run, COST) if os.path.exists(os.path.join(run.workdir, COST)) else {}
+    known = os.path.exists(os.path.join(run.workdir, COST))
+    cost = _json(run.workdir, COST) if known else {}
     images = run.config.train.images_per_step
-    losses = _json(run, ROI_LOSS)
     seconds = _seconds(rates, images)
     points = [line for line in log if "eval/mAP" in line]
     return {
@@ -58,11 +49,7 @@ def read(run: Run) -> dict[str, Any]:
         "AP": metrics["AP"],
         "sizes": {name: metrics["coco"].get(name) for name in _SIZES},
         "curve": [[p["step"], seconds(p["step"]), p["eval/mAP"]] for p in points],
-        "roi_loss": [
-            {name: point[name] for name in ("step", "loss", "cls", "box", "images")}
-            for point in losses
-            if point["images"] == losses[-1]["images"]  # not those of another --roi_loss_images
-        ],
+        "roi_loss": result["roi_loss"],
         "seconds_per_step": statistics.median(images / line["images/s"] for line in rates),
         "seconds": seconds(run.config.train.steps),
         "peak_memory_mb": cost.get("peak_memory_mb"),
@@ -70,12 +57,20 @@ def read(run: Run) -> dict[str, Any]:
     }
 
 
-def last_map(run: Run) -> float | None:
-    """mAP of the final weights on the split that training evaluated on; None: not there yet."""
-    if not os.path.exists(os.path.join(run.workdir, LOG)):
-        return None
-    found = {line["step"]: line["eval/mAP"] for line in _log(run) if "eval/mAP" in line}
-    return found.get(run.config.train.steps)
+def detections_path(run: Run) -> str:
+    """The detections of a finished run, see `evaluation.detections`."""
+    return os.path.join(run.workdir, f"{os.path.splitext(METRICS)[0]}.{DETECTIONS}")
+
+
+def search_map(run: Run) -> float | None:
+    """mAP of a finished run that chooses a learning rate; None: there was nothing to find."""
+    return _json(run.workdir, RESULT)["mAP"]
+
+
+def logged_map(workdir: str, step: int) -> float | None:
+    """mAP at a step of a training, on the split that it evaluates on."""
+    found = {line["step"]: line["eval/mAP"] for line in _log(workdir) if "eval/mAP" in line}
+    return found.get(step)
 
 
 def _seconds(lines: list[dict[str, Any]], images_per_step: int) -> Any:
@@ -92,11 +87,11 @@ def _seconds(lines: list[dict[str, Any]], images_per_step: int) -> Any:
     return up_to
 
 
-def _log(run: Run) -> list[dict[str, Any]]:
-    with open(os.path.join(run.workdir, LOG), encoding="utf-8") as file:
+def _log(workdir: str) -> list[dict[str, Any]]:
+    with open(os.path.join(workdir, LOG), encoding="utf-8") as file:
         return [json.loads(line) for line in file if line.endswith("\n")]
 
 
-def _json(run: Run, name: str) -> Any:
-    with open(os.path.join(run.workdir, name), encoding="utf-8") as file:
+def _json(workdir: str, name: str) -> Any:
+    with open(os.path.join(workdir, name), encoding="utf-8") as file:
         return json.load(file)

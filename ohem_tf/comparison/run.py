@@ -1,30 +1,33 @@
-"""One run of a comparison, in a process of its own: python -m ohem_tf.comparison.run WORKDIR.
+"""One run of a comparison, a process: python -m ohem_tf.comparison.run WORKDIR PARENT.
 
-Trains, evaluates, and measures the loss over all RoIs at the snapshots (paper, figure 3). What is
-done already is not done again. `jobs` starts it.
+Trains, evaluates, and measures the loss over all RoIs at the snapshots (paper, figure 3); a run
+that only chooses a learning rate ends with its training. What is done already is not done again.
+`jobs` starts it; it ends when the process PARENT is gone.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
+import pathlib
+import re
 import sys
 import threading
 import time
 
 from ml_collections import ConfigDict
 
-from ohem_tf.comparison.results import COST, is_evaluated
+from ohem_tf.comparison import results
 from ohem_tf.config import paper
 from ohem_tf.errors import InputError
 from ohem_tf.evaluate import evaluate
 from ohem_tf.files import make_folder, write_json
 from ohem_tf.roi_loss import measure
 from ohem_tf.train import train
+from ohem_tf.workdir import checkpoint_path, has_checkpoint
 
 ORDER = "run.json"  # what to do
-_PARENT_GONE = 1
+_NON_FINITE = "not finite"  # in the messages of a training that diverged
 
 
 def write_order(workdir: str, config: ConfigDict, roi_loss_images: int) -> None:
@@ -33,8 +36,8 @@ def write_order(workdir: str, config: ConfigDict, roi_loss_images: int) -> None:
     Args:
       workdir: of the training; created if need be.
       config: complete.
-      roi_loss_images: how many training images the loss over all RoIs is measured on; 0: not at
-        all, for a run that only chooses a learning rate.
+      roi_loss_images: how many training images the loss over all RoIs is measured on; 0 for a run
+        that only chooses a learning rate.
     """
     make_folder(workdir, "workdir")
     order = {"config": config.to_dict(), "roi_loss_images": roi_loss_images}
@@ -42,44 +45,61 @@ def write_order(workdir: str, config: ConfigDict, roi_loss_images: int) -> None:
 
 
 def execute(workdir: str) -> None:
-    """Does what WORKDIR/run.json says."""
+    """Does what WORKDIR/run.json says; at the end writes what `results` reads."""
     with open(os.path.join(workdir, ORDER), encoding="utf-8") as file:
         order = json.load(file)
     config = paper()
     with config.unlocked():
         config.update(ConfigDict(order["config"]))
-    train(config, workdir)
-    _note_cost(workdir, config)
-    if not is_evaluated(workdir, config.train.steps):
-        with config.unlocked():
-            config.evaluation.coco = True  # AP by size
-        evaluate(config, workdir)
-    if order["roi_loss_images"]:
-        measure({workdir: config}, max_images=order["roi_loss_images"])
+    if not order["roi_loss_images"]:
+        write_json(os.path.join(workdir, results.RESULT), _try_rate(config, workdir))
+        return
+    if not _is_trained(config, workdir):
+        train(config, workdir)
+        cost = {"peak_memory_mb": _peak_memory_mb(), "cores": len(os.sched_getaffinity(0))}
+        write_json(os.path.join(workdir, results.COST), cost)
+    train(config, workdir)  # for what a kill left undone after the last step
+    with config.unlocked():
+        config.evaluation.coco = True  # AP by size
+    # Not metrics.json, which the user may write himself, of another split say.
+    metrics = evaluate(config, workdir, output=os.path.join(workdir, results.METRICS))
+    losses = measure({workdir: config}, max_images=order["roi_loss_images"])[workdir]
+    write_json(os.path.join(workdir, results.RESULT), {"metrics": metrics, "roi_loss": losses})
 
 
-def _note_cost(workdir: str, config: ConfigDict) -> None:
-    """Writes WORKDIR/cost.json: the peak memory of the training, and on how many cores it ran."""
-    path = os.path.join(workdir, COST)
-    if os.path.exists(path):
-        return  # training had ended before: this process did not train
-    cost = {
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "cores": len(os.sched_getaffinity(0)),
-        "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
-    }
-    write_json(path, cost)
+def _try_rate(config: ConfigDict, workdir: str) -> dict[str, float | None]:
+    """{"mAP"} of a short training; 0 if it diverged, None if the held-out part has no object."""
+    try:
+        train(config, workdir)
+    except InputError as error:
+        if _NON_FINITE not in str(error):
+            raise
+        return {"mAP": 0.0}
+    return {"mAP": results.logged_map(workdir, config.train.steps)}
+
+
+def _is_trained(config: ConfigDict, workdir: str) -> bool:
+    if not has_checkpoint(workdir):
+        return False
+    return os.path.basename(checkpoint_path(workdir, "last")) == f"ckpt-{config.train.steps}"
+
+
+def _peak_memory_mb() -> float | None:
+    """Of this process so far (not of those before it, as getrusage); None but on Linux."""
+    status = pathlib.Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(found[1]) / 1024 if found else None
 
 
 def _end_with(parent: int) -> None:
     """Ends this process when its parent is gone, so that a new one finds the workdir free."""
     while os.getppid() == parent:
         time.sleep(1)
-    os._exit(_PARENT_GONE)
+    os._exit(1)
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(int(sys.argv[2]),), daemon=True).start()
     try:
         execute(sys.argv[1])
     except InputError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,27 +10,37 @@ from ohem_tf.comparison import intervals, results
 from ohem_tf.comparison.plan import Plan, Run
 from ohem_tf.data.ground_truth import ground_truth
 from ohem_tf.data.joined import open_split
-from ohem_tf.evaluation import detections, voc
-from ohem_tf.workdir import DETECTIONS, load_saved
+from ohem_tf.errors import InputError
+from ohem_tf.evaluation import detections, report, voc
+from ohem_tf.workdir import load_saved
 
 
-def summarize(plan: Plan, runs: Sequence[Run], chosen: Mapping[str, float], command: str) -> dict:
+def summarize(
+    plan: Plan,
+    runs: Sequence[Run],
+    chosen: Mapping[str, float],
+    command: str,
+    resamples: int,
+) -> dict:
     """The comparison of the finished `runs`.
 
     Args:
-      plan: what was to be compared; methods without a finished run are left out, and so is a seed
-        that not all of the others have.
-      runs: those that are finished, at least one of the first method.
+      plan: what was to be compared.
+      runs: those that are finished, at least one of the first method. Seeds that it lacks are left
+        out, and so are methods that share none with it.
       chosen: {method: learning rate}, empty if none was searched for.
       command: that made it.
+      resamples: of the bootstrap over images.
 
     Returns:
       "methods" (the others are compared with the first), "runs" (see `results.read`),
       "differences" {method: "mean", "by_seed", "seeds_interval" (None of one seed),
       "images_interval", "verdict"}, "search" (None, or "learning_rates", "tried", "chosen",
-      "steps", "train_split", "eval_split"), "data", "versions", "command".
+      "steps", "train_split", "eval_split"), "data", "resamples", "versions", "command".
     """
     config = plan.config
+    shared = {run.seed for run in runs if run.method == plan.methods[0]}
+    runs = [run for run in runs if run.seed in shared]
     methods = [m for m in plan.methods if any(run.method == m for run in runs)]
     train = open_split(config.data.dir, config.data.train_split, "config.data.train_split")
     records = open_split(config.data.dir, config.data.eval_split, "config.data.eval_split")
@@ -42,20 +51,17 @@ def summarize(plan: Plan, runs: Sequence[Run], chosen: Mapping[str, float], comm
     }
     differences = {}
     for method in methods[1:]:
-        mine = [run.seed for run in runs if run.method == method]
-        seeds = [seed for seed in mine if (methods[0], seed) in figures]
-        if not seeds:
-            continue
+        seeds = [run.seed for run in runs if run.method == method]
         by_seed = [figures[method, s]["mAP"] - figures[methods[0], s]["mAP"] for s in seeds]
         over_images = intervals.over_images(
             [matches[method, s] for s in seeds],
             [matches[methods[0], s] for s in seeds],
             config.evaluation.method,
+            resamples,
         )
         mean = statistics.mean(by_seed)
         differences[method] = {
             "mean": mean,
-            "seeds": seeds,
             "by_seed": by_seed,
             "seeds_interval": intervals.over_seeds(by_seed),
             "images_interval": over_images,
@@ -75,6 +81,7 @@ def summarize(plan: Plan, runs: Sequence[Run], chosen: Mapping[str, float], comm
             "ap_method": config.evaluation.method,
             "iou_threshold": config.evaluation.iou_threshold,
         },
+        "resamples": resamples,
         "versions": load_saved(runs[0].workdir)["versions"],
         "command": command,
     }
@@ -82,9 +89,13 @@ def summarize(plan: Plan, runs: Sequence[Run], chosen: Mapping[str, float], comm
 
 def _match(run: Run, truth: list[dict], iou_threshold: float) -> dict[int, voc.Matched]:
     """The detections of a run, matched as `evaluation.report.metrics` does."""
-    _, found, _ = detections.load(os.path.join(run.workdir, DETECTIONS))
-    plain = [{**image, "difficult": image["difficult"] | image["crowd"]} for image in truth]
-    return voc.match(plain, found, iou_threshold)
+    path = results.detections_path(run)
+    image_ids, found, _ = detections.load(path)
+    if image_ids != [image["image_id"] for image in truth]:
+        raise InputError(
+            f"{path} holds detections in other images than the eval split; delete {run.workdir}"
+        )
+    return voc.match(report.ignoring_crowds(truth), found, iou_threshold)
 
 
 def _search(plan: Plan, chosen: Mapping[str, float]) -> dict[str, Any]:
@@ -92,7 +103,7 @@ def _search(plan: Plan, chosen: Mapping[str, float]) -> dict[str, Any]:
     tried: dict[str, list[dict[str, float | None]]] = {method: [] for method in plan.methods}
     for run in runs:
         rate = run.config.train.learning_rate
-        tried[run.method].append({"learning_rate": rate, "mAP": results.last_map(run)})
+        tried[run.method].append({"learning_rate": rate, "mAP": results.search_map(run)})
     return {
         "learning_rates": list(plan.learning_rates),
         "tried": tried,

@@ -51,10 +51,7 @@ def metrics(
         twice = next(name for name in class_names if class_names.count(name) > 1)
         raise InputError(f"class_names holds {twice!r} twice: every class needs its own name")
     ground_truth, detections = inputs.check(ground_truth, detections)
-    plain = [
-        {**image, "difficult": image["difficult"] | image.get("crowd", False)}
-        for image in ground_truth
-    ]
+    plain = ignoring_crowds(ground_truth)
     ap = voc.average_precision(plain, detections, iou_threshold, method)
     unnamed = [c for c in ap if not 1 <= c <= len(class_names)]
     if unnamed:
@@ -75,6 +72,14 @@ def metrics(
             for c, name in enumerate(class_names, 1)
         },
     }
+
+
+def ignoring_crowds(ground_truth: Sequence[Mapping]) -> list[dict]:
+    """Ground truth for VOC's metrics: a crowd region counts as `difficult` does, neither way."""
+    return [
+        {**image, "difficult": image["difficult"] | image.get("crowd", False)}
+        for image in ground_truth
+    ]
 
 
 def table(result: Mapping) -> str:

@@ -87,10 +87,9 @@ def no_fixed_ratio(config: ConfigDict) -> None:
 
 
 def ohem(config: ConfigDict, **fields: float | str | bool) -> None:
-    """OHEM as in the paper, but for `fields` of config.ohem."""
+    """OHEM as in the paper, but for `fields` of config.ohem (and its chunk, which is no method)."""
     config.sampler = "ohem"
-    config.ohem = paper().ohem
-    config.ohem.update(fields)
+    config.ohem.update({**paper().ohem, **fields, "chunk": config.ohem.chunk})
 
 
 def masked_backward(config: ConfigDict) -> None:

@@ -15,8 +15,12 @@ from command_line import load_config, run
 
 from ohem_tf import experiment
 from ohem_tf.comparison import jobs
-from ohem_tf.comparison.plan import Plan
-from ohem_tf.comparison.run import execute
+from ohem_tf.comparison.plan import Plan, Run
+from ohem_tf.comparison.results import RESULT
+from ohem_tf.comparison.run import execute, write_order
+from ohem_tf.comparison.summary import summarize
+from ohem_tf.errors import InputError
+from ohem_tf.files import write_json
 from ohem_tf.paper.recipes import METHODS
 from ohem_tf.paper.tables import read_runs
 
@@ -80,7 +84,7 @@ def test_two_methods_and_two_seeds(config_file, tmp_path, in_this_process):
     values = {(one["method"], one["seed"]): one["mAP"] for one in content["runs"]}
     for (method, seed), value in values.items():
         folder = tmp_path / method / f"seed-{seed}"
-        assert value == json.loads((folder / "metrics.json").read_text())["mAP"]
+        assert value == json.loads((folder / "compared.metrics.json").read_text())["mAP"]
         sampler = json.loads((folder / "config.json").read_text())["config"]["sampler"]
         assert sampler == {"frcn": "heuristic", "ohem": "ohem"}[method]
     apart = content["differences"]["ohem"]
@@ -103,6 +107,16 @@ def test_two_methods_and_two_seeds(config_file, tmp_path, in_this_process):
     assert again.returncode == 0
     assert len(in_this_process) == 4
     assert (tmp_path / "compare.json").read_text() == json.dumps(content, indent=1) + "\n"
+
+    # A seed that the reference lacks is left out, and so is a method without any other.
+    (tmp_path / "frcn" / "seed-1" / RESULT).rename(tmp_path / "moved")
+    runs = Plan(load_config(config_file), ("frcn", "ohem"), 2, str(tmp_path)).runs({})
+    plan = Plan(load_config(config_file), ("frcn", "ohem"), 2, str(tmp_path))
+    fewer = summarize(plan, [r for r in runs if r.name != "frcn seed 1"], {}, "", 10)
+    assert [(r["method"], r["seed"]) for r in fewer["runs"]] == [("frcn", 0), ("ohem", 0)]
+    alone = summarize(plan, [runs[0], runs[3]], {}, "", 10)
+    assert (alone["methods"], alone["differences"]) == (["frcn"], {})
+    (tmp_path / "moved").rename(tmp_path / "frcn" / "seed-1" / RESULT)
 
     # One more seed of one more method: only that is trained.
     more = compare(
@@ -149,7 +163,11 @@ def test_learning_rates_are_chosen_on_a_held_out_part_of_the_training_split(
 
 
 def test_a_held_out_part_without_objects_cannot_choose(config_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(jobs, "run_all", lambda *_: None)  # trainings that log no mAP
+    def run_all(runs, _, finished):
+        for one in runs:
+            write_json(os.path.join(one.workdir, RESULT), {"mAP": None})
+
+    monkeypatch.setattr(jobs, "run_all", run_all)
     result = compare(config_file, tmp_path, "--learning_rates=0.01", "--search_steps=2")
     assert result.returncode == 1
     assert "train[90%:] gives no mAP to choose by" in result.stderr
@@ -164,6 +182,14 @@ def test_a_held_out_part_without_objects_cannot_choose(config_file, tmp_path, mo
         (["--jobs=1000"], "--jobs is 1000; it must be from 1 to"),
         (["--learning_rates=a"], "--learning_rates: could not convert string to float"),
         (["--learning_rates=-1"], "--learning_rates: each must be a number > 0"),
+        (["--learning_rates=1,1"], "--learning_rates: each must be a number > 0 that stands there"),
+        (
+            ["--learning_rates=1", "--search_steps=2", "--config.data.train_split=train[:5]"],
+            "config.data.train_split is 'train[:5]'; --learning_rates needs whole splits",
+        ),
+        (["--config.detection.shortest_sides=(48,64)"], "a comparison tests at one scale"),
+        (["--config.train.log_every=5"], "config.train.log_every is 5; it must be at most 4"),
+        (["--config.data.eval_split=val[:1]"], "val[:1] has 1 images with"),
         (["--learning_rates=0.1", "--search_steps=4"], "--search_steps is 4; it must be less than"),
         (["--config.train.steps=0"], "config.train.steps is 0"),
         (["--config.data.eval_split=none"], "config.data.eval_split is 'none'"),
@@ -174,6 +200,38 @@ def test_bad_flags_are_refused_before_anything_is_trained(config_file, tmp_path,
     assert result.returncode == 1
     assert message in result.stderr
     assert not list(tmp_path.rglob("config.json"))
+
+
+@pytest.mark.slow
+def test_a_rate_that_diverges_counts_as_0(config_file, tmp_path):
+    config = load_config(config_file)
+    config.train.learning_rate = 1e30
+    write_order(str(tmp_path), config, 0)
+    execute(str(tmp_path))
+    assert json.loads((tmp_path / RESULT).read_text()) == {"mAP": 0.0}
+
+
+def test_a_run_that_fails_stops_the_others_and_says_why(config_file, tmp_path, monkeypatch):
+    """Processes that stand in for trainings: the second fails, the first would take long."""
+    config = load_config(config_file)
+    runs = [Run("frcn", i, config, str(tmp_path / f"seed-{i}")) for i in range(4)]
+    for one in runs:
+        os.makedirs(one.workdir)
+    code = {0: "import time; time.sleep(600)", 1: "print('some'); print('error: no room')\nexit(1)"}
+    started = []
+
+    def start(run, share):
+        started.append(run.seed)
+        with open(os.path.join(run.workdir, "output.txt"), "w", encoding="utf-8") as output:
+            return subprocess.Popen([sys.executable, "-c", code[run.seed]], stdout=output)
+
+    monkeypatch.setattr(jobs, "_start", start)
+    monkeypatch.setattr(jobs, "shares", lambda count: [{"cores": "0"}] * count)
+    monkeypatch.setitem(code, 2, code[0])
+    monkeypatch.setitem(code, 3, code[0])
+    with pytest.raises(InputError, match=r"^frcn seed 1: error: no room \(all its output: "):
+        jobs.run_all(runs, 2, lambda _: None)
+    assert set(started) <= {0, 1, 2}
 
 
 def test_methods_of_a_seed_start_from_the_same_weights_and_see_the_same_images(config_file):
