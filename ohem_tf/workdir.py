@@ -23,6 +23,7 @@ from ohem_tf.version import __version__
 BEST = "best.json"
 BEST_WEIGHTS = "best.weights.h5"
 CHECKPOINTS = "checkpoints"
+COMPARED_METRICS = "compared.metrics.json"
 COMPARISON = "compare.json"
 CONFIG = "config.json"
 DETECTIONS = "detections.npz"

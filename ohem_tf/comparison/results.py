@@ -9,11 +9,10 @@ import statistics
 from typing import Any
 
 from ohem_tf.comparison.plan import Run
-from ohem_tf.workdir import DETECTIONS, LOG
+from ohem_tf.workdir import COMPARED_METRICS, DETECTIONS, LOG
 
 # In the workdir of a run.
 RESULT = "compared.json"  # written last: the run is finished
-METRICS = "compared.metrics.json"
 COST = "cost.json"
 _SIZES = ("AP_small", "AP_medium", "AP_large")
 
@@ -59,7 +58,7 @@ def read(run: Run) -> dict[str, Any]:
 
 def detections_path(run: Run) -> str:
     """The detections of a finished run, see `evaluation.detections`."""
-    return os.path.join(run.workdir, f"{os.path.splitext(METRICS)[0]}.{DETECTIONS}")
+    return os.path.join(run.workdir, f"{os.path.splitext(COMPARED_METRICS)[0]}.{DETECTIONS}")
 
 
 def search_map(run: Run) -> float | None:

@@ -24,7 +24,7 @@ from ohem_tf.evaluate import evaluate
 from ohem_tf.files import make_folder, write_json
 from ohem_tf.roi_loss import measure
 from ohem_tf.train import train
-from ohem_tf.workdir import checkpoint_path, has_checkpoint
+from ohem_tf.workdir import COMPARED_METRICS, checkpoint_path, has_checkpoint
 
 ORDER = "run.json"  # what to do
 _NON_FINITE = "not finite"  # in the messages of a training that diverged
@@ -62,7 +62,7 @@ def execute(workdir: str) -> None:
     with config.unlocked():
         config.evaluation.coco = True  # AP by size
     # Not metrics.json, which the user may write himself, of another split say.
-    metrics = evaluate(config, workdir, output=os.path.join(workdir, results.METRICS))
+    metrics = evaluate(config, workdir, output=os.path.join(workdir, COMPARED_METRICS))
     losses = measure({workdir: config}, max_images=order["roi_loss_images"])[workdir]
     write_json(os.path.join(workdir, results.RESULT), {"metrics": metrics, "roi_loss": losses})
 

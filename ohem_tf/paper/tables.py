@@ -16,7 +16,7 @@ from ohem_tf.errors import InputError
 from ohem_tf.files import write_json
 from ohem_tf.paper import published
 from ohem_tf.paper.setting import Setting, describe
-from ohem_tf.workdir import COMPARISON, CONFIG, compared_workdir
+from ohem_tf.workdir import COMPARED_METRICS, COMPARISON, CONFIG, compared_workdir
 
 _COCO = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 _KEYS: dict[str, Any] = {
@@ -101,7 +101,7 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
 
     A path may be the workdir of ohem_tf.compare: it stands for all its runs.
     """
-    paths = [one for path in paths for one in _workdirs(path)]
+    paths = [one for path in paths for one in _evaluations(path)]
     runs = [read_run(path) for path in paths]
     if len({result.name for result in runs}) < len(runs):
         runs = [r._replace(name=path) for r, path in zip(runs, paths, strict=True)]
@@ -109,12 +109,13 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
 
 
 def _workdirs(path: str) -> list[str]:
-    """`path`, or the workdirs of the runs that the comparison there has finished."""
+    """`path`, or the metrics files of the runs that the comparison there has finished."""
     if not os.path.exists(os.path.join(path, COMPARISON)):
         return [path]
     with open(os.path.join(path, COMPARISON), encoding="utf-8") as file:
         runs = json.load(file)["runs"]
-    return [compared_workdir(path, run["method"], run["seed"]) for run in runs]
+    workdirs = [compared_workdir(path, run["method"], run["seed"]) for run in runs]
+    return [os.path.join(workdir, COMPARED_METRICS) for workdir in workdirs]
 
 
 def build(runs: Sequence[Run]) -> list[Table]:
