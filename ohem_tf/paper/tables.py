@@ -108,7 +108,7 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
     return runs
 
 
-def _workdirs(path: str) -> list[str]:
+def _evaluations(path: str) -> list[str]:
     """`path`, or the metrics files of the runs that the comparison there has finished."""
     if not os.path.exists(os.path.join(path, COMPARISON)):
         return [path]
