@@ -67,6 +67,7 @@ class Plan:
 
     def check(self) -> None:
         """Raises InputError for a setting that cannot work, before anything is trained."""
+        validate(self.config)
         for name in self.methods:
             if name not in METHODS:
                 raise InputError(f"--methods: {name!r} is none of {', '.join(METHODS)}")

@@ -108,6 +108,9 @@ def test_two_methods_and_two_seeds(config_file, tmp_path, in_this_process):
     assert len(in_this_process) == 4
     assert (tmp_path / "compare.json").read_text() == json.dumps(content, indent=1) + "\n"
 
+    # tables takes the folder for all its runs.
+    assert len(read_runs([str(tmp_path)])) == 4
+
     # A seed that the reference lacks is left out, and so is a method without any other.
     (tmp_path / "frcn" / "seed-1" / RESULT).rename(tmp_path / "moved")
     runs = Plan(load_config(config_file), ("frcn", "ohem"), 2, str(tmp_path)).runs({})
@@ -129,9 +132,6 @@ def test_two_methods_and_two_seeds(config_file, tmp_path, in_this_process):
     assert more.returncode == 0, more.stderr
     assert in_this_process[4:] == ["isr seed 0"]
     assert "one seed each, an anecdote" in (tmp_path / "pages/other.md").read_text()
-
-    # tables takes the folder for all its runs.
-    assert len(read_runs([str(tmp_path)])) == 4
 
     other = compare(config_file, tmp_path, "--config.train.weight_decay=0.1")
     assert other.returncode == 1
