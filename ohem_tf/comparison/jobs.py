@@ -83,7 +83,9 @@ def run_all(runs: Sequence[Run], jobs: int, finished: Callable[[Run], None]) -> 
     total = sum(run.config.train.steps for run in runs)
     with (
         concurrent.futures.ThreadPoolExecutor(jobs) as pool,
-        tqdm(total=total, initial=_steps(runs), unit="step", desc=f"{len(runs)} runs") as progress,
+        tqdm(
+            total=total, initial=_steps(runs), unit="step", desc=f"{len(runs)} runs", mininterval=5
+        ) as progress,
     ):
         pending = {pool.submit(one, run): run for run in runs}
         try:
