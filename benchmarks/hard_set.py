@@ -12,7 +12,6 @@ an epoch, how the hard set turns over between two visits of an image. Writes OUT
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -58,12 +57,14 @@ def select(
 
 
 def measure(
-    model: FastRCNN, sampler: HardMining, fg_iou: float, batches: Iterable[Batch]
+    model: FastRCNN, sampler: HardMining, fg_iou: float, batches: tf.data.Dataset
 ) -> list[dict]:
     """`select` for every image, as numpy arrays."""
-    compiled = tf.function(
-        lambda batch: select(model, sampler, fg_iou, unbatch(batch)[0]), reduce_retracing=True
-    )
+
+    @tf.function(input_signature=[batches.element_spec])
+    def compiled(batch: Batch) -> dict[str, tf.Tensor]:
+        return select(model, sampler, fg_iou, unbatch(batch)[0])
+
     return [{k: v.numpy() for k, v in compiled(batch).items()} for batch in batches]
 
 
