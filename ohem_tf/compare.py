@@ -30,7 +30,7 @@ from ohem_tf.data.ground_truth import ground_truth
 from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.errors import InputError, run
 from ohem_tf.evaluation import report
-from ohem_tf.files import make_folder, write_json
+from ohem_tf.files import atomic, make_folder, write_json
 from ohem_tf.paper.recipes import METHODS
 from ohem_tf.workdir import COMPARISON
 
@@ -135,7 +135,7 @@ def _report(
     title = f"# {', '.join(content['methods'])} on {os.path.basename(plan.config.data.dir)}"
     introduction = page.read_introduction(base, title)
     page.draw(content, f"{base}.png")
-    with open(f"{base}.md", "w", encoding="utf-8") as file:
+    with atomic(f"{base}.md") as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(page.markdown(content, introduction, f"{os.path.basename(base)}.png"))
     for path in {f"{base}.json", os.path.join(plan.workdir, COMPARISON)}:  # tables reads the latter
         write_json(path, content)

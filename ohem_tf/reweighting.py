@@ -93,9 +93,7 @@ class ImportanceReweighting(ISRSettings, Sampler):
         near = tf.pad(near, [[0, 1], [0, 0]], constant_values=True)
         group = tf.argmax(tf.cast(near, tf.int32), axis=0, output_type=tf.int32)
         local = _rank(tf.zeros_like(group), -score, group)
-        by_score = tf.argsort(-score, stable=True)
-        by_rank = tf.argsort(tf.gather(local, by_score), stable=True)
-        return tf.gather(members, tf.gather(by_score, by_rank)), is_hard
+        return tf.gather(members, _order(local, -score)), is_hard
 
     def _emphasise(self, importance: tf.Tensor, power: float) -> tf.Tensor:
         return tf.pow(self.bias + (1.0 - self.bias) * importance, power)
@@ -109,11 +107,15 @@ def _rank(first: tf.Tensor, second: tf.Tensor, group: tf.Tensor) -> tf.Tensor:
       second: [N] float32.
       group: [N] int32.
     """
-    by_second = tf.argsort(second, stable=True)
-    order = tf.gather(by_second, tf.argsort(tf.gather(first, by_second), stable=True))
-    place = tf.math.invert_permutation(order)
+    place = tf.math.invert_permutation(_order(first, second))
     ahead = tf.logical_and(group[:, None] == group, place < place[:, None])
     return tf.math.count_nonzero(ahead, axis=1, dtype=tf.int32)
+
+
+def _order(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+    """[N] int32 indices by ascending `first`, then `second`, then index."""
+    by_second = tf.argsort(second, stable=True)
+    return tf.gather(by_second, tf.argsort(tf.gather(first, by_second), stable=True))
 
 
 def _keep_sum(weights: tf.Tensor, losses: tf.Tensor) -> tf.Tensor:

@@ -84,10 +84,10 @@ def verdict(
             "one seed each, an anecdote" if len(seeds) == 1 else "no spread over seeds to judge by"
         )
         return (
-            f"{said}: {few} (95 % over images {_percent(images)}; "
+            f"{said}: {few} (95 % over images {percent(images)}; "
             "what another seed would give is unknown)."
         )
-    spans = f"95 % over {len(seeds)} seeds {_percent(by_seed)}, over images {_percent(images)}"
+    spans = f"95 % over {len(seeds)} seeds {percent(by_seed)}, over images {percent(images)}"
     clear = [low > 0 or high < 0 for low, high in (by_seed, images)]
     if all(clear):
         word = "better" if mean > 0 else "worse"
@@ -98,5 +98,6 @@ def verdict(
     return f"{said}: not settled ({spans}; the one over {missing} holds 0)."
 
 
-def _percent(interval: Interval) -> str:
+def percent(interval: Interval) -> str:
+    """An interval of mAP as text: "-0.9 to +2.9"."""
     return f"{100 * interval[0]:+.1f} to {100 * interval[1]:+.1f}"

@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
+from ohem_tf.comparison import intervals
 from ohem_tf.paper.recipes import METHODS
 
 Comparison = Mapping[str, Any]
@@ -238,7 +239,7 @@ def _median(runs: Sequence[Mapping[str, Any]], name: str) -> float:
 
 
 def _span(interval: Sequence[float] | None) -> str:
-    return f"{100 * interval[0]:+.1f} to {100 * interval[1]:+.1f}" if interval else ""
+    return intervals.percent((interval[0], interval[1])) if interval else ""
 
 
 def _table(rows: Sequence[Sequence[Any]], columns: Sequence[str], style: str = "github") -> str:

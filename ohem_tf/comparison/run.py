@@ -54,11 +54,11 @@ def execute(workdir: str) -> None:
     if not order["roi_loss_images"]:
         write_json(os.path.join(workdir, results.RESULT), _try_rate(config, workdir))
         return
-    if not _is_trained(config, workdir):
-        train(config, workdir)
+    was_trained = _is_trained(config, workdir)
+    train(config, workdir)
+    if not was_trained:
         cost = {"peak_memory_mb": _peak_memory_mb(), "cores": len(os.sched_getaffinity(0))}
         write_json(os.path.join(workdir, results.COST), cost)
-    train(config, workdir)  # for what a kill left undone after the last step
     with config.unlocked():
         config.evaluation.coco = True  # AP by size
     # Not metrics.json, which the user may write himself, of another split say.
