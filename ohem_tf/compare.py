@@ -10,6 +10,9 @@ how large the difference to the first method is, and how sure that is.
 
 --learning_rates=0.005,0.01,0.02 first tries each for each method in short trainings on 90 % of the
 training split, and takes the one with the highest mAP on the rest.
+
+--reuse=PATH.json takes the runs of a comparison that was made elsewhere with the same settings, so
+that several machines, or one that does not last, can share the work.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
-from ohem_tf.comparison import jobs, page, results
+from ohem_tf.comparison import jobs, page, results, reuse
 from ohem_tf.comparison.plan import Plan, Run, check_workdir
 from ohem_tf.comparison.run import write_order
 from ohem_tf.comparison.summary import summarize
@@ -34,12 +37,15 @@ from ohem_tf.files import atomic, make_folder, write_json
 from ohem_tf.paper.recipes import METHODS
 from ohem_tf.workdir import COMPARISON
 
-_RESAMPLES, _FEW_RESAMPLES = 1000, 100  # at the end; after each run, for a first look
 NAME = os.path.splitext(COMPARISON)[0]
 
 
 def compare(
-    plan: Plan, side_by_side: int = 1, roi_loss_images: int = 500, output: str | None = None
+    plan: Plan,
+    side_by_side: int = 1,
+    roi_loss_images: int = 500,
+    output: str | None = None,
+    reused: Sequence[str] = (),
 ) -> dict:
     """Runs what is missing of a comparison, and writes its page.
 
@@ -49,6 +55,7 @@ def compare(
       roi_loss_images: how many training images the loss over all RoIs is measured on.
       output: base of the paths of the page; default: WORKDIR/compare. The text of OUTPUT.intro.md,
         if it exists, stands first.
+      reused: comparisons whose runs need not be made again, see `comparison.reuse`.
 
     Returns:
       See `comparison.summary.summarize`.
@@ -65,21 +72,24 @@ def compare(
     make_folder(os.path.dirname(base) or ".", "output")
     for one in plan.runs({}):
         check_workdir(one, any_rate=bool(plan.learning_rates))
+    for path in reused:
+        reuse.bring_in(path, plan)
     chosen = _choose_learning_rates(plan, side_by_side) if plan.learning_rates else {}
     runs = plan.runs(chosen)
     for one in runs:
         check_workdir(one)
+        _check_rate(one)
     missing = [one for one in runs if not results.is_finished(one)]
     for one in missing:
-        write_order(one.workdir, one.config, roi_loss_images)
+        write_order(one, roi_loss_images)
 
     def finished(one: Run) -> None:
         print(f"\n{one.name}: mAP {results.read(one)['mAP']:.4f}", flush=True)
-        _report(plan, runs, chosen, base, _FEW_RESAMPLES)
+        _report(plan, runs, chosen, base)
 
     if missing:
         jobs.run_all(missing, side_by_side, finished)
-    return _report(plan, runs, chosen, base, _RESAMPLES)
+    return _report(plan, runs, chosen, base)
 
 
 def _check_data(plan: Plan) -> None:
@@ -105,7 +115,7 @@ def _choose_learning_rates(plan: Plan, side_by_side: int) -> dict[str, float]:
         check_workdir(one)
     missing = [one for one in runs if not results.is_finished(one)]
     for one in missing:
-        write_order(one.workdir, one.config, roi_loss_images=0)
+        write_order(one, roi_loss_images=0)
     if missing:
         jobs.run_all(missing, side_by_side, lambda _: None)
     found = {one.workdir: results.search_map(one) for one in runs}
@@ -124,14 +134,23 @@ def _choose_learning_rates(plan: Plan, side_by_side: int) -> dict[str, float]:
     return chosen
 
 
-def _report(
-    plan: Plan, runs: Sequence[Run], chosen: dict[str, float], base: str, resamples: int
-) -> dict:
+def _check_rate(one: Run) -> None:
+    """Raises InputError if a finished run was made with another learning rate."""
+    if results.is_finished(one):
+        rate = results.read(one)["learning_rate"]
+        if rate != one.config.train.learning_rate:
+            raise InputError(
+                f"--workdir: {one.workdir} was trained with learning rate {rate:g}, not "
+                f"{one.config.train.learning_rate:g}; give another --workdir, or delete that folder"
+            )
+
+
+def _report(plan: Plan, runs: Sequence[Run], chosen: dict[str, float], base: str) -> dict:
     """Writes the page of what is finished; {} while the first method has no finished run."""
     done = [one for one in runs if results.is_finished(one)]
     if not any(one.method == plan.methods[0] for one in done):
         return {}
-    content = summarize(plan, done, chosen, _command(), resamples)
+    content = summarize(plan, done, chosen, _command())
     title = f"# {', '.join(content['methods'])} on {os.path.basename(plan.config.data.dir)}"
     introduction = page.read_introduction(base, title)
     page.draw(content, f"{base}.png")
@@ -170,6 +189,7 @@ def define_flags() -> None:
         None,
         "Base of the paths of the page, such as docs/results/NAME; default: WORKDIR/compare.",
     )
+    flags.DEFINE_list("reuse", [], "Json of comparisons whose runs need not be made again.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -183,7 +203,7 @@ def main(argv: Sequence[str]) -> None:
         raise InputError(f"--learning_rates: {error}; give numbers, comma separated") from error
     steps = given.search_steps or given.config.train.steps // 5
     plan = Plan(given.config, given.methods, given.seeds, given.workdir, rates, steps)
-    content = compare(plan, given.jobs, given.roi_loss_images, given.output)
+    content = compare(plan, given.jobs, given.roi_loss_images, given.output, given.reuse)
     base = given.output or os.path.join(given.workdir, NAME)
     print(f"\n{page.terminal(content)}\n\n{base}.md, .json, .png")
 

@@ -10,8 +10,8 @@ from scipy import stats
 from ohem_tf.evaluation import voc
 
 CONFIDENCE = 0.95
+RESAMPLES = 1000
 Interval = tuple[float, float]
-Matches = Mapping[int, voc.Matched]
 
 
 def over_seeds(differences: Sequence[float]) -> Interval | None:
@@ -25,45 +25,52 @@ def over_seeds(differences: Sequence[float]) -> Interval | None:
     return (float(found.low), float(found.high))
 
 
+def resampled_map(
+    matches: Mapping[int, voc.Matched], ap_method: str, resamples: int = RESAMPLES
+) -> list[float]:
+    """mAP of one run over images drawn with replacement, once for each resample.
+
+    The draws depend on the number of images alone, so that those of two runs are pairs.
+
+    Args:
+      matches: what `voc.match` returns.
+      ap_method: see `voc.average_precision`.
+      resamples: how often the images are drawn.
+    """
+    images = len(next(iter(matches.values())).objects)
+
+    def mean_ap(drawn: np.ndarray) -> float:
+        weights = np.bincount(drawn, minlength=images)
+        curves = {c: matched.curve(weights) for c, matched in matches.items()}
+        # nan: a draw without any object
+        return float(np.nan_to_num(voc.mean_average_precision(voc.summarize(curves, ap_method))))
+
+    found = stats.bootstrap(
+        (np.arange(images),),
+        mean_ap,
+        n_resamples=resamples,
+        vectorized=False,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return found.bootstrap_distribution.tolist()
+
+
 def over_images(
-    method: Sequence[Matches],
-    reference: Sequence[Matches],
-    ap_method: str,
-    resamples: int = 1000,
+    method: Sequence[Sequence[float]], reference: Sequence[Sequence[float]]
 ) -> Interval:
     """Percentile bootstrap of a difference in mAP over images: the same images for both.
 
     Args:
-      method, reference: for each seed what `voc.match` returns, of the same images.
-      ap_method: see `voc.average_precision`.
-      resamples: how often the images are drawn, with replacement.
+      method, reference: `resampled_map` of each seed.
 
     Returns:
       The interval of the mean over seeds of mAP(method) - mAP(reference).
     """
-    images = len(next(iter(reference[0].values())).objects)
-
-    def mean_ap(runs: Sequence[Matches], weights: np.ndarray) -> float:
-        values = []
-        for run in runs:
-            curves = {c: matched.curve(weights) for c, matched in run.items()}
-            values.append(voc.mean_average_precision(voc.summarize(curves, ap_method)))
-        return float(np.mean(np.nan_to_num(values)))  # nan: a draw without any object
-
-    def difference(drawn: np.ndarray) -> float:
-        weights = np.bincount(drawn, minlength=images)
-        return mean_ap(method, weights) - mean_ap(reference, weights)
-
-    found = stats.bootstrap(
-        (np.arange(images),),
-        difference,
-        n_resamples=resamples,
-        vectorized=False,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return (float(found.low), float(found.high))
+    differences = np.mean(method, axis=0) - np.mean(reference, axis=0)
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(differences, [tail, 100 - tail])
+    return (float(low), float(high))
 
 
 def verdict(

@@ -130,7 +130,7 @@ def _notes(content: Comparison) -> str:
         f"{data['images_per_step']} images for every method, final weights. sd: standard deviation "
         f"over seeds. Differences are to {first}, paired by seed (same initial weights, same order "
         "of examples). 95 % over seeds: Student's t of the paired differences; over images: "
-        f"percentile bootstrap of the eval images ({content['resamples']} resamples), the same "
+        f"percentile bootstrap of the eval images ({intervals.RESAMPLES} resamples), the same "
         "for both. Each interval stands by itself: of twenty methods that change nothing, one "
         "would seem to. Seconds are of training without its evaluations, memory is the peak of the "
         f"training process on the host with them,{where} beside whatever else the machine did."
@@ -203,7 +203,11 @@ def _methods(content: Comparison) -> str:
 
 
 def _made_with(content: Comparison) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
+    of_runs = [
+        ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+        for run in content["runs"]
+    ]
+    versions = "; ".join(dict.fromkeys(of_runs))  # runs may come from several machines
     return f"```\n{content['command']}\n```\n\nVersions: {versions}."
 
 

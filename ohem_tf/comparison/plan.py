@@ -21,6 +21,7 @@ _FREE = {
     *("train.log_every", "train.checkpoint_every", "train.keep_checkpoints"),
     *("train.eval_every", "train.snapshot_every", "evaluation.coco"),
 }
+_PATHS = ("config.data.dir", "config.backbone.name", "config.backbone.weights")
 _HELD_OUT = 10  # percent of the training split on which learning rates are compared
 
 
@@ -64,6 +65,24 @@ class Plan:
     workdir: str
     learning_rates: Sequence[float] = ()
     search_steps: int = 0
+
+    def settings(self) -> dict[str, Any]:
+        """What two comparisons must share for their runs to be compared, {"config.FIELD": value}.
+
+        Without seed, methods, and what changes no result; of paths the last part; of the learning
+        rate, if it is chosen, from what.
+        """
+        chosen_by = {
+            "--learning_rates": list(self.learning_rates),
+            "--search_steps": self.search_steps,
+        }
+        free = _FREE | {"seed"} | ({"train.learning_rate"} if self.learning_rates else set())
+        fields = {
+            f"config.{f}": v for f, v in _flat(self.config.to_dict()).items() if f not in free
+        }
+        for field in _PATHS:
+            fields[field] = os.path.basename(os.path.normpath(fields[field]))
+        return fields | (chosen_by if self.learning_rates else {})
 
     def check(self) -> None:
         """Raises InputError for a setting that cannot work, before anything is trained."""

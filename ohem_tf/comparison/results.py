@@ -1,4 +1,4 @@
-"""What the runs of a comparison left in their workdirs, as numbers."""
+"""What a run of a comparison left in its workdir, as numbers: the file that says all of it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import itertools
 import json
 import os
 import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ohem_tf.comparison.plan import Run
-from ohem_tf.workdir import COMPARED_METRICS, DETECTIONS, LOG
+from ohem_tf.files import write_json
+from ohem_tf.workdir import LOG, load_saved
 
 # In the workdir of a run.
 RESULT = "compared.json"  # written last: the run is finished
@@ -22,24 +24,28 @@ def is_finished(run: Run) -> bool:
     return os.path.exists(os.path.join(run.workdir, RESULT))
 
 
-def read(run: Run) -> dict[str, Any]:
-    """The figures of a finished run, as they stand in the json of the comparison.
+def write(
+    run: Run,
+    metrics: Mapping[str, Any],
+    resampled_map: Sequence[float],
+    roi_loss: Sequence[Mapping[str, Any]],
+) -> None:
+    """Writes what `read` returns, the end of a run.
 
-    Returns:
-      "method", "seed", "learning_rate", "steps", "mAP", "AP" {class: AP}, "sizes" {COCO's name:
-      AP}; "curve": [[step, seconds of training, mAP], ...]; "roi_loss": see `roi_loss.measure`, one
-      per snapshot; "seconds_per_step" median, "seconds" of training without evaluations,
-      "peak_memory_mb" of the training process (None if it is unknown), "cores".
+    Args:
+      run: trained.
+      metrics: of its final weights, see `evaluation.report`.
+      resampled_map: see `intervals.resampled_map`.
+      roi_loss: see `roi_loss.measure`.
     """
-    result, log = _json(run.workdir, RESULT), _log(run.workdir)
-    metrics = result["metrics"]
+    log = _log(run.workdir)
     rates = [line for line in log if "images/s" in line]
     known = os.path.exists(os.path.join(run.workdir, COST))
     cost = _json(run.workdir, COST) if known else {}
     images = run.config.train.images_per_step
     seconds = _seconds(rates, images)
     points = [line for line in log if "eval/mAP" in line]
-    return {
+    result = {
         "method": run.method,
         "seed": run.seed,
         "learning_rate": run.config.train.learning_rate,
@@ -48,17 +54,28 @@ def read(run: Run) -> dict[str, Any]:
         "AP": metrics["AP"],
         "sizes": {name: metrics["coco"].get(name) for name in _SIZES},
         "curve": [[p["step"], seconds(p["step"]), p["eval/mAP"]] for p in points],
-        "roi_loss": result["roi_loss"],
+        "resampled_mAP": [round(value, 6) for value in resampled_map],
+        "roi_loss": roi_loss,
         "seconds_per_step": statistics.median(images / line["images/s"] for line in rates),
         "seconds": seconds(run.config.train.steps),
         "peak_memory_mb": cost.get("peak_memory_mb"),
         "cores": cost.get("cores"),
+        "versions": load_saved(run.workdir)["versions"],
     }
+    write_json(os.path.join(run.workdir, RESULT), result)
 
 
-def detections_path(run: Run) -> str:
-    """The detections of a finished run, see `evaluation.detections`."""
-    return os.path.join(run.workdir, f"{os.path.splitext(COMPARED_METRICS)[0]}.{DETECTIONS}")
+def read(run: Run) -> dict[str, Any]:
+    """The figures of a finished run, as they stand in the json of the comparison.
+
+    Returns:
+      "method", "seed", "learning_rate", "steps", "mAP", "AP" {class: AP}, "sizes" {COCO's name:
+      AP}; "curve": [[step, seconds of training, mAP], ...]; "resampled_mAP": see
+      `intervals.resampled_map`; "roi_loss": see `roi_loss.measure`, one per snapshot;
+      "seconds_per_step" median, "seconds" of training without evaluations, "peak_memory_mb" of the
+      training process (None if it is unknown), "cores", "versions" of packages.
+    """
+    return _json(run.workdir, RESULT)
 
 
 def search_map(run: Run) -> float | None:

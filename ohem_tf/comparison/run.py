@@ -17,31 +17,38 @@ import time
 
 from ml_collections import ConfigDict
 
-from ohem_tf.comparison import results
+from ohem_tf.comparison import intervals, results
+from ohem_tf.comparison.plan import Run
 from ohem_tf.config import paper
+from ohem_tf.data.ground_truth import ground_truth
+from ohem_tf.data.joined import open_split
 from ohem_tf.errors import InputError
 from ohem_tf.evaluate import evaluate
+from ohem_tf.evaluation import detections, report, voc
 from ohem_tf.files import make_folder, write_json
 from ohem_tf.roi_loss import measure
 from ohem_tf.train import train
-from ohem_tf.workdir import COMPARED_METRICS, checkpoint_path, has_checkpoint
+from ohem_tf.workdir import COMPARED_METRICS, DETECTIONS, checkpoint_path, has_checkpoint
 
 ORDER = "run.json"  # what to do
 _NON_FINITE = "not finite"  # in the messages of a training that diverged
 
 
-def write_order(workdir: str, config: ConfigDict, roi_loss_images: int) -> None:
+def write_order(run: Run, roi_loss_images: int) -> None:
     """Leaves WORKDIR/run.json for the process that runs it.
 
     Args:
-      workdir: of the training; created if need be.
-      config: complete.
+      run: its workdir is created if need be.
       roi_loss_images: how many training images the loss over all RoIs is measured on; 0 for a run
         that only chooses a learning rate.
     """
-    make_folder(workdir, "workdir")
-    order = {"config": config.to_dict(), "roi_loss_images": roi_loss_images}
-    write_json(os.path.join(workdir, ORDER), order)
+    make_folder(run.workdir, "workdir")
+    order = {
+        "method": run.method,
+        "config": run.config.to_dict(),
+        "roi_loss_images": roi_loss_images,
+    }
+    write_json(os.path.join(run.workdir, ORDER), order)
 
 
 def execute(workdir: str) -> None:
@@ -64,7 +71,18 @@ def execute(workdir: str) -> None:
     # Not metrics.json, which the user may write himself, of another split say.
     metrics = evaluate(config, workdir, output=os.path.join(workdir, COMPARED_METRICS))
     losses = measure({workdir: config}, max_images=order["roi_loss_images"])[workdir]
-    write_json(os.path.join(workdir, results.RESULT), {"metrics": metrics, "roi_loss": losses})
+    run = Run(order["method"], config.seed, config, workdir)
+    results.write(run, metrics, _resampled_map(config, workdir), losses)
+
+
+def _resampled_map(config: ConfigDict, workdir: str) -> list[float]:
+    """See `intervals.resampled_map`; of the detections that `evaluate` saved, matched as there."""
+    saved = f"{os.path.splitext(COMPARED_METRICS)[0]}.{DETECTIONS}"
+    _, found, _ = detections.load(os.path.join(workdir, saved))
+    split = open_split(config.data.dir, config.data.eval_split, "config.data.eval_split")
+    truth = report.ignoring_crowds(ground_truth(split))
+    matches = voc.match(truth, found, config.evaluation.iou_threshold)
+    return intervals.resampled_map(matches, config.evaluation.method)
 
 
 def _try_rate(config: ConfigDict, workdir: str) -> dict[str, float | None]:

@@ -8,11 +8,7 @@ from typing import Any
 
 from ohem_tf.comparison import intervals, results
 from ohem_tf.comparison.plan import Plan, Run
-from ohem_tf.data.ground_truth import ground_truth
 from ohem_tf.data.joined import open_split
-from ohem_tf.errors import InputError
-from ohem_tf.evaluation import detections, report, voc
-from ohem_tf.workdir import load_saved
 
 
 def summarize(
@@ -20,7 +16,6 @@ def summarize(
     runs: Sequence[Run],
     chosen: Mapping[str, float],
     command: str,
-    resamples: int,
 ) -> dict:
     """The comparison of the finished `runs`.
 
@@ -30,13 +25,12 @@ def summarize(
         out, and so are methods that share none with it.
       chosen: {method: learning rate}, empty if none was searched for.
       command: that made it.
-      resamples: of the bootstrap over images.
 
     Returns:
       "methods" (the others are compared with the first), "runs" (see `results.read`),
       "differences" {method: "mean", "by_seed", "seeds_interval" (None of one seed),
       "images_interval", "verdict"}, "search" (None, or "learning_rates", "tried", "chosen",
-      "steps", "train_split", "eval_split"), "data", "resamples", "versions", "command".
+      "steps", "train_split", "eval_split"), "settings" (see `Plan.settings`), "data", "command".
     """
     config = plan.config
     shared = {run.seed for run in runs if run.method == plan.methods[0]}
@@ -44,20 +38,14 @@ def summarize(
     methods = [m for m in plan.methods if any(run.method == m for run in runs)]
     train = open_split(config.data.dir, config.data.train_split, "config.data.train_split")
     records = open_split(config.data.dir, config.data.eval_split, "config.data.eval_split")
-    truth = ground_truth(records)
     figures = {(run.method, run.seed): results.read(run) for run in runs}
-    matches = {
-        (run.method, run.seed): _match(run, truth, config.evaluation.iou_threshold) for run in runs
-    }
     differences = {}
     for method in methods[1:]:
         seeds = [run.seed for run in runs if run.method == method]
         by_seed = [figures[method, s]["mAP"] - figures[methods[0], s]["mAP"] for s in seeds]
         over_images = intervals.over_images(
-            [matches[method, s] for s in seeds],
-            [matches[methods[0], s] for s in seeds],
-            config.evaluation.method,
-            resamples,
+            [figures[method, s]["resampled_mAP"] for s in seeds],
+            [figures[methods[0], s]["resampled_mAP"] for s in seeds],
         )
         mean = statistics.mean(by_seed)
         differences[method] = {
@@ -81,21 +69,9 @@ def summarize(
             "ap_method": config.evaluation.method,
             "iou_threshold": config.evaluation.iou_threshold,
         },
-        "resamples": resamples,
-        "versions": load_saved(runs[0].workdir)["versions"],
+        "settings": plan.settings(),
         "command": command,
     }
-
-
-def _match(run: Run, truth: list[dict], iou_threshold: float) -> dict[int, voc.Matched]:
-    """The detections of a run, matched as `evaluation.report.metrics` does."""
-    path = results.detections_path(run)
-    image_ids, found, _ = detections.load(path)
-    if image_ids != [image["image_id"] for image in truth]:
-        raise InputError(
-            f"{path} holds detections in other images than the eval split; delete {run.workdir}"
-        )
-    return voc.match(report.ignoring_crowds(truth), found, iou_threshold)
 
 
 def _search(plan: Plan, chosen: Mapping[str, float]) -> dict[str, Any]:

@@ -109,13 +109,14 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
 
 
 def _evaluations(path: str) -> list[str]:
-    """`path`, or the metrics files of the runs that the comparison there has finished."""
+    """`path`, or the metrics files of the runs that the comparison there has made itself."""
     if not os.path.exists(os.path.join(path, COMPARISON)):
         return [path]
     with open(os.path.join(path, COMPARISON), encoding="utf-8") as file:
         runs = json.load(file)["runs"]
     workdirs = [compared_workdir(path, run["method"], run["seed"]) for run in runs]
-    return [os.path.join(workdir, COMPARED_METRICS) for workdir in workdirs]
+    files = [os.path.join(workdir, COMPARED_METRICS) for workdir in workdirs]
+    return [file for file in files if os.path.exists(file)]
 
 
 def build(runs: Sequence[Run]) -> list[Table]:

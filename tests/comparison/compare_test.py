@@ -115,23 +115,40 @@ def test_two_methods_and_two_seeds(config_file, tmp_path, in_this_process):
     (tmp_path / "frcn" / "seed-1" / RESULT).rename(tmp_path / "moved")
     runs = Plan(load_config(config_file), ("frcn", "ohem"), 2, str(tmp_path)).runs({})
     plan = Plan(load_config(config_file), ("frcn", "ohem"), 2, str(tmp_path))
-    fewer = summarize(plan, [r for r in runs if r.name != "frcn seed 1"], {}, "", 10)
+    fewer = summarize(plan, [r for r in runs if r.name != "frcn seed 1"], {}, "")
     assert [(r["method"], r["seed"]) for r in fewer["runs"]] == [("frcn", 0), ("ohem", 0)]
-    alone = summarize(plan, [runs[0], runs[3]], {}, "", 10)
+    alone = summarize(plan, [runs[0], runs[3]], {}, "")
     assert (alone["methods"], alone["differences"]) == (["frcn"], {})
     (tmp_path / "moved").rename(tmp_path / "frcn" / "seed-1" / RESULT)
 
-    # One more seed of one more method: only that is trained.
+    # On another machine, with what was found here and one more method: only that is trained.
+    elsewhere = tmp_path / "elsewhere"
+    known = f"--reuse={tmp_path}/compare.json"
     more = compare(
         config_file,
-        tmp_path,
+        elsewhere,
         "--methods=frcn,isr",
         "--seeds=1",
         "--output=" + str(tmp_path / "pages/other"),
+        known,
     )
     assert more.returncode == 0, more.stderr
     assert in_this_process[4:] == ["isr seed 0"]
     assert "one seed each, an anecdote" in (tmp_path / "pages/other.md").read_text()
+    both = json.loads((tmp_path / "pages/other.json").read_text())
+    assert both["runs"][0] == content["runs"][0]
+    assert [one.setting.method for one in read_runs([str(elsewhere)])] == ["ISR"]
+
+    for flag, message in (
+        ("--config.train.weight_decay=0.1", "config.train.weight_decay = 0.0005, not 0.1"),
+        ("--config.data.eval_split=val[:3]", "config.data.eval_split = val, not val[:3]"),
+        ("--learning_rates=0.1", "--learning_rates = None, not [0.1]"),
+        (f"--reuse={config_file}", "cannot be read"),
+        (f"--reuse={tmp_path}/frcn/seed-0/config.json", "is not the json that ohem_tf.compare"),
+    ):
+        refused = compare(config_file, tmp_path / "refused", known, "--search_steps=2", flag)
+        assert refused.returncode == 1
+        assert message in refused.stderr
 
     other = compare(config_file, tmp_path, "--config.train.weight_decay=0.1")
     assert other.returncode == 1
@@ -206,7 +223,7 @@ def test_bad_flags_are_refused_before_anything_is_trained(config_file, tmp_path,
 def test_a_rate_that_diverges_counts_as_0(config_file, tmp_path):
     config = load_config(config_file)
     config.train.learning_rate = 1e30
-    write_order(str(tmp_path), config, 0)
+    write_order(Run("frcn", 0, config, str(tmp_path)), 0)
     execute(str(tmp_path))
     assert json.loads((tmp_path / RESULT).read_text()) == {"mAP": 0.0}
 

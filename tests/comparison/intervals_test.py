@@ -27,16 +27,20 @@ def found_in(images, share, rng):
     }
 
 
+def resampled(matches):
+    return intervals.resampled_map(matches, "area", resamples=400)
+
+
 def test_over_images_covers_the_difference_of_two_detectors():
     rng = np.random.default_rng(0)
     # All hits come first: AP is the share of objects that are found.
     worse, better = (found_in(400, share, rng) for share in (0.5, 0.7))
-    low, high = intervals.over_images([better], [worse], "area", resamples=400)
+    low, high = intervals.over_images([resampled(better)], [resampled(worse)])
     apart = np.mean(better[1].hits) - np.mean(worse[1].hits)
     # Of independent shares p and q over n images: sqrt((p (1 - p) + q (1 - q)) / n) = 0.034.
     assert low < apart < high
     assert high - low == pytest.approx(2 * 1.96 * 0.034, rel=0.25)
-    assert intervals.over_images([worse], [worse], "area", resamples=20) == (0.0, 0.0)
+    assert intervals.over_images([resampled(worse)], [resampled(worse)]) == (0.0, 0.0)
 
 
 def test_over_images_takes_the_same_images_for_both():
@@ -49,7 +53,7 @@ def test_over_images_takes_the_same_images_for_both():
     hits[missed] = True
     order = np.argsort(~hits, kind="stable")
     other = {1: voc.Matched(order, hits[order], -np.arange(300.0), np.ones(300, np.int64))}
-    low, high = intervals.over_images([other], [one], "area", resamples=300)
+    low, high = intervals.over_images([resampled(other)], [resampled(one)])
     assert 0 < low < 0.03 < high < 0.06
 
 
