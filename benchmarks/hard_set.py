@@ -20,16 +20,14 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 from tqdm import tqdm
 
-from ohem_tf import experiment
+from benchmarks.trained import Trained
 from ohem_tf.comparison.page import read_introduction
-from ohem_tf.data import statistics
-from ohem_tf.data.joined import open_split
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder, write_json
 from ohem_tf.hard_mining import HardMining
 from ohem_tf.models.batches import Batch, unbatch
 from ohem_tf.models.fast_rcnn import FastRCNN
-from ohem_tf.workdir import restore, snapshots
+from ohem_tf.workdir import snapshots
 
 _COLUMNS = {
     "selected": "RoIs selected an image",
@@ -126,29 +124,19 @@ def main(_: list[str]) -> None:
             f"--workdir: {given.workdir} has fewer than two snapshots; train with "
             "--config.train.snapshot_every"
         )
-    config = experiment.trained_config(None, {}, given.workdir)
-    sampler = experiment.build_sampler(config)
-    if not isinstance(sampler, HardMining) or sampler.fg_fraction < 1 or sampler.rank_by == "cls":
-        raise InputError(f"--workdir: {given.workdir} was not trained with the paper's OHEM")
+    trained = Trained(given.workdir)
+    sampler = trained.hard_mining()
     make_folder(os.path.dirname(given.output) or ".", "output")
-    records = open_split(config.data.dir, config.data.train_split, "config.data.train_split")
-    config.data.flip, config.train.images_per_step, config.seed = "none", 1, 0
-    batches = experiment.training_stream(config, records).dataset()
-    count = min(given.images, len(records))
-    batches = batches.take(count)
-    model = experiment.build_model(config, len(records.classes), load_weights=False)
-    mean, std = statistics.target_statistics(
-        records, config.data.max_proposals, True, config.fg_iou, config.data.crowd_ioa
-    )
+    batches = trained.batches(given.images)
+    count = min(given.images, len(trained.records))
     points: list[dict] = []
     before = None
     for step, path in tqdm(snapshots(given.workdir).items(), desc="snapshots"):
-        restore(model, path)
-        model.roi_head.change_target_statistics(mean, std)  # the ranking is that of training
-        images = measure(model, sampler, config.fg_iou, batches)
+        trained.restore(path)
+        images = measure(trained.model, sampler, trained.config.fg_iou, batches)
         points.append({"step": step, **figures(images, before)})
         before = images
-    shares = of_classes(before or [], records.classes)
+    shares = of_classes(before or [], trained.records.classes)
     draw(points, f"{given.output}.png")
     write_json(f"{given.output}.json", {"images": count, "points": points, "classes": shares})
     rows = [[p["step"], *("" if p[n] is None else f"{p[n]:.1f}" for n in _COLUMNS)] for p in points]

@@ -2,8 +2,8 @@
 
     python -m benchmarks.step_time --config=configs/voc07.py
 
-The baseline, OHEM as the paper and as the release select, and the naive form that back-propagates
-through all RoIs share one network, one image batch (noise of the config's size) and one set of
+The baseline, OHEM as the paper and as the release select and with estimated losses
+(config.ohem.candidates), and the naive form that back-propagates through all RoIs share one network, one image batch (noise of the config's size) and one set of
 proposals; they take turns, so that all meet the same load of the machine. Medians of --repeats
 rounds. On a GPU the peak memory of each is written too. Writes OUTPUT/step_time.md and .json;
 OUTPUT/step_time.intro.md, if it exists, becomes the text above the table.
@@ -41,6 +41,7 @@ def samplers(config: ConfigDict) -> dict[str, Sampler]:
     return {
         "FRCN": HeuristicSampling(rois, bg_lo=0.0),
         "OHEM": HardMining(rois),
+        f"OHEM, {4 * rois} candidates": HardMining(rois, candidates=4 * rois),
         "OHEM, NMS per label (release)": HardMining(rois, per_label=True),
         "all RoIs, masked losses (naive)": MaskedHardMining(rois),
     }
@@ -92,7 +93,7 @@ def compiled_steps(config: ConfigDict) -> dict[str, Callable]:
     optimizer.build(model.trainable_variables)
     steps = {}
     for name, sampler in samplers(config).items():
-        variant = FastRCNN(model.backbone, model.roi_head, sampler)
+        variant = FastRCNN(model.backbone, model.roi_head, sampler, config.head.pooling)
         variant.optimizer = optimizer
         steps[name] = tf.function(variant.train_step, jit_compile=False)
     return steps

@@ -48,8 +48,8 @@ def validate(config: ConfigDict) -> None:
     for name in positive.split():
         _check(_get(config, name) > 0, name, _get(config, name), "a number > 0")
     not_negative = (
-        "seed data.max_proposals ohem.chunk train.warmup_steps train.weight_decay train.eval_every "
-        "train.snapshot_every"
+        "seed data.max_proposals ohem.chunk ohem.candidates train.warmup_steps "
+        "train.weight_decay train.eval_every train.snapshot_every"
     )
     for name in not_negative.split():
         _check(_get(config, name) >= 0, name, _get(config, name), "a number >= 0")

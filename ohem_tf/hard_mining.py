@@ -118,7 +118,7 @@ class MaskedHardMining(HardMining):
     """The naive form that the paper rejects (section 4.2), for comparisons of speed and memory.
 
     One pass over all RoIs, forward and backward; the losses of those not selected are dropped. It
-    has no read-only pass, so no dropout mask of its own: `dropout` and `chunk` have no effect.
+    has no read-only pass: `dropout`, `chunk` and `candidates` have no effect.
     """
 
     needs_losses = False

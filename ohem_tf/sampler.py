@@ -47,6 +47,8 @@ class Sampler:
         paper (section 4.1), forward only, is run for it.
       dropout: whether dropout is active in that pass, with a mask of its own.
       chunk: RoIs per forward step of that pass, to bound its memory; 0 takes all at once.
+      candidates: of how many RoIs the losses are exact, if not of all; see
+        `RoINetwork.read_only_losses`.
     """
 
     rois_per_image: int = 64
@@ -54,6 +56,7 @@ class Sampler:
     needs_losses = False
     dropout = True
     chunk = 0
+    candidates = 0
 
     def select(self, rois: RoIs, losses: RoILosses | None, seed: tf.Tensor) -> tf.Tensor | None:
         """Which RoIs go through the regular pass, forward and backward.

@@ -95,6 +95,9 @@ class HardMiningSettings:
         background are mined apart. 1: no limit (the paper); MMDetection's is 0.25.
       dropout: whether dropout is active in the read-only pass, with a mask of its own.
       chunk: RoIs per forward step of the read-only pass, to bound its memory; 0 takes all at once.
+      candidates: the read-only pass estimates the losses of all RoIs of an image, and computes only
+        those of this many, the highest, exactly; see `RoINetwork.read_only_losses`. 0: the losses
+        of all RoIs exactly (the paper).
     """
 
     iou_threshold: float = 0.7
@@ -103,6 +106,7 @@ class HardMiningSettings:
     fg_fraction: float = 1.0
     dropout: bool = True
     chunk: int = 0
+    candidates: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +115,7 @@ class OHEMSettings(HardMiningSettings):
 
     Attributes:
       masked_backward: the form that the paper rejects (section 4.2), see
-        `hard_mining.MaskedHardMining`; `dropout` and `chunk` have no effect on it.
+        `hard_mining.MaskedHardMining`; `dropout`, `chunk` and `candidates` have no effect on it.
     """
 
     masked_backward: bool = False

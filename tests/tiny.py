@@ -95,13 +95,13 @@ def vgg_preset(folder) -> str:
     return str(folder)
 
 
-def model(sampler=None, dropout: float = 0.5, num_classes: int = 3, pool_size: int = 3):
+def model(sampler=None, dropout=0.5, num_classes=3, pool_size=3, pooling="max"):
     """A detector of a few thousand weights, the same for every call."""
     keras.utils.set_random_seed(0)
     conv = backbone()
     head = roi_head.RoIHead(num_classes, conv.channels, pool_size, (16, 16), dropout)
     head.set_target_statistics(np.zeros((num_classes + 1, 4)), np.full((num_classes + 1, 4), 0.2))
-    return detector.FastRCNN(conv, head, sampler)
+    return detector.FastRCNN(conv, head, sampler, pooling)
 
 
 def config(directory, **changes):

@@ -284,7 +284,7 @@ class FastRCNN(keras.Model):
             return None
         seed = self._random_seed(image, _READ_ONLY_DROPOUT) if sampler.dropout else None
         return self.roi_network.read_only_losses(
-            features, rois, image["scale"], seed, sampler.chunk
+            features, rois, image["scale"], seed, sampler.chunk, sampler.candidates
         )
 
     def _random_seed(self, image: Batch, purpose: int) -> tf.Tensor:

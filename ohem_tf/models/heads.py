@@ -115,6 +115,37 @@ class RoIHead(keras.layers.Layer):
             if dropout_seed is not None and self._dropout > 0.0:
                 seed = tf.random.fold_in(dropout_seed, i)
                 x = tf.nn.experimental.stateless_dropout(x, self._dropout, seed)
+        return self._outputs(x)
+
+    def estimate(
+        self, coarse: tf.Tensor, basis: np.ndarray, dtype: str = "float32"
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scores RoIs by less than their pooled features, without dropout.
+
+        Pooled features U z U^T go through fc6 as z goes through fc6's weights times U, Q^2 / P^2 of
+        the arithmetic.
+
+        Args:
+          coarse: z [R, Q, Q, C], see `RoIPooler.coarse`.
+          basis: U [P, Q].
+          dtype: to multiply the matrices in.
+
+        Returns:
+          As `call`.
+        """
+        first, *others = self.hidden
+        cells, coefficients = (size**2 for size in basis.shape)
+        planes = np.kron(basis, basis).T.astype(np.float32)  # [Q Q, P P]
+        kernel = planes @ tf.reshape(first.kernel, [cells, -1])
+        kernels = [tf.reshape(kernel, [coefficients * self._channels, first.units])]
+        kernels += [tf.convert_to_tensor(layer.kernel) for layer in others]
+        x = tf.reshape(coarse, [-1, coefficients * self._channels])
+        for layer, kernel in zip(self.hidden, kernels, strict=True):
+            x = tf.cast(tf.cast(x, dtype) @ tf.cast(kernel, dtype), tf.float32)
+            x = tf.nn.relu(x + layer.bias)
+        return self._outputs(x)
+
+    def _outputs(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         deltas = tf.reshape(self.bbox_pred(x), [-1, self.num_classes + 1, 4])
         return self.cls_score(x), deltas
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import scipy.fft
 import tensorflow as tf
 
 from ohem_tf import boxes as box_ops
 from ohem_tf.roi_pooling import POOLING, covered_cells
 
+_COARSE = 3  # bins or cosines along each axis
 _CANONICAL_SIDE, _CANONICAL_STRIDE = 224.0, 16  # Lin et al. 2017, equation 1
 
 
@@ -53,6 +56,33 @@ class RoIPooler:
         ]
         return tf.gather(tf.concat(pooled, axis=0), tf.argsort(tf.concat(members, axis=0)))
 
+    def coarse(
+        self, features: Sequence[tf.Tensor], boxes: tf.Tensor
+    ) -> tuple[tf.Tensor, np.ndarray]:
+        """Less than what pooling gives, which stands for all of it.
+
+        RoIAlign is done with Q x Q bins, between which U interpolates linearly. The P x P maxima of
+        RoI max pooling, which bins of another size do not have, are projected on the Q lowest
+        cosines along each axis (a DCT).
+
+        Args:
+          features, boxes: as of `__call__`.
+
+        Returns:
+          z [R, Q, Q, C] and U [P, Q] for Q = 3, or P if that is less: for each RoI and channel,
+          U z U^T is about what `__call__` returns. float32.
+        """
+        size = min(_COARSE, self.pool_size)
+        if self.kind == "align":
+            basis = _interpolation(self.pool_size, size)
+            return RoIPooler(size, self.strides, self.kind)(features, boxes), basis
+        pooled = tf.cast(self(features, boxes), tf.float32)
+        channels = pooled.shape[-1]
+        basis = _cosines(self.pool_size, size)
+        planes = np.kron(basis, basis).T.astype(np.float32)
+        coarse = tf.matmul(planes, tf.reshape(pooled, [-1, self.pool_size**2, channels]))
+        return tf.reshape(coarse, [-1, size, size, channels]), basis
+
     def levels(self, boxes: tf.Tensor) -> tf.Tensor:
         """[R] int32 index of the map that each of `boxes` [R, 4] reads."""
         # A side 2^k times the canonical one belongs to a stride 2^k times the canonical one. The
@@ -72,3 +102,23 @@ class RoIPooler:
     def _pool_level(self, features: tf.Tensor, boxes: tf.Tensor, stride: int) -> tf.Tensor:
         image_ids = tf.zeros(tf.shape(boxes)[:1], tf.int32)
         return self._pool(features, boxes, image_ids, self.pool_size, stride)
+
+
+def _interpolation(points: int, knots: int) -> np.ndarray:
+    """[points, knots]: values at the centres of `points` bins from those of `knots` bins, linearly.
+
+    The bins divide one interval; beyond the outermost knots the line goes on.
+    """
+    if points == knots:
+        return np.eye(points)
+    position = (np.arange(points) + 0.5) / points * knots - 0.5
+    left = np.clip(np.floor(position), 0, knots - 2).astype(int)
+    weights = np.zeros((points, knots))
+    weights[np.arange(points), left] = left + 1 - position
+    weights[np.arange(points), left + 1] = position - left
+    return weights
+
+
+def _cosines(points: int, count: int) -> np.ndarray:
+    """[points, count]: the lowest `count` vectors of the orthonormal DCT of `points` values."""
+    return scipy.fft.idct(np.eye(points, count), axis=0, norm="ortho")

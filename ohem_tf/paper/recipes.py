@@ -7,7 +7,6 @@ docs/reproduce.md has the flags to score a model again as the release's baseline
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from ohem_tf.config import paper
+from ohem_tf.processor import has_bfloat16
 
 TRAIN_SCALES = (480, 576, 688, 864, 900)  # shortest side in pixels (paper, section 5.2)
 TEST_SCALES = (480, 576, 688, 864, 1000)
@@ -87,9 +87,10 @@ def no_fixed_ratio(config: ConfigDict) -> None:
 
 
 def ohem(config: ConfigDict, **fields: float | str | bool) -> None:
-    """OHEM as in the paper, but for `fields` of config.ohem (and its chunk, which is no method)."""
+    """OHEM as in the paper, but for `fields` of config.ohem (and what only saves cost)."""
     config.sampler = "ohem"
-    config.ohem.update({**paper().ohem, **fields, "chunk": config.ohem.chunk})
+    costs = {name: config.ohem[name] for name in ("chunk", "candidates")}
+    config.ohem.update({**paper().ohem, **fields, **costs})
 
 
 def masked_backward(config: ConfigDict) -> None:
@@ -175,9 +176,7 @@ def native_bfloat16(config: ConfigDict, cpuinfo: str = "/proc/cpuinfo") -> None:
       config: to change.
       cpuinfo: the file in which Linux lists what the processor has.
     """
-    path = pathlib.Path(cpuinfo)
-    has = set(path.read_text(encoding="utf-8").split()) if path.is_file() else set()
-    config.dtype = "bfloat16" if has & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
+    config.dtype = "bfloat16" if has_bfloat16(cpuinfo) else "float32"
 
 
 def hed_backbone(config: ConfigDict) -> None:

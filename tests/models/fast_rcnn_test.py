@@ -12,6 +12,7 @@ from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.data.records import RecordReader
 from ohem_tf.hard_mining import HardMining, MaskedHardMining
 from ohem_tf.matching import match
+from ohem_tf.models.batches import unbatch
 from ohem_tf.roi_pooling import roi_max_pool
 from ohem_tf.sampling import HeuristicSampling
 from ohem_tf.training.optimizer import CaffeSGD
@@ -204,6 +205,47 @@ def test_read_only_pass_in_chunks_gives_the_same_losses(chunk):
         metrics = tf.function(model.train_step)(one_image())
         losses.append({name: float(value) for name, value in metrics.items()})
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def read_only(model, **options):
+    """Losses of all RoIs of `one_image`, forward only."""
+    (image,) = unbatch(one_image())
+    features = model._features(image["image"])
+    rois = model._training_rois(image, features)
+    return model.roi_network.read_only_losses(features, rois, image["scale"], None, **options)
+
+
+@pytest.mark.parametrize("pooling", ["max", "align"])
+@pytest.mark.parametrize("chunk", [0, 7])
+def test_candidates_are_exact_and_the_others_estimated(pooling, chunk):
+    model = tiny.model(OHEM, pool_size=5, pooling=pooling)
+    (image,) = unbatch(one_image())
+    features = model._features(image["image"])
+    rois = model._training_rois(image, features)
+    everything = len(rois.labels)
+    exact = read_only(model)
+    estimates = model.roi_network.estimates(features, rois, image["scale"])
+    assert np.corrcoef(exact.ranking, estimates.ranking)[0, 1] > 0.9
+    for count in (1, 12, everything, 10 * everything):
+        found = read_only(model, candidates=count, chunk=chunk)
+        chosen = np.argsort(-estimates.ranking.numpy(), kind="stable")[:count]
+        others = np.setdiff1d(np.arange(everything), chosen)
+        for name in ("cls", "box"):
+            values, expected = (getattr(x, name).numpy() for x in (found, exact))
+            np.testing.assert_allclose(values[chosen], expected[chosen], rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(
+                values[others], getattr(estimates, name).numpy()[others], rtol=1e-4, atol=1e-6
+            )
+
+
+def test_a_step_with_all_rois_as_candidates_is_the_papers():
+    results = []
+    for candidates in (0, 100):
+        model = compiled(HardMining(rois_per_image=8, candidates=candidates), dropout=0.0)
+        metrics = tf.function(model.train_step)(one_image())
+        results.append([*weights(model), *(metrics[name].numpy() for name in sorted(metrics))])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
 def test_dropout_in_the_read_only_pass_has_a_mask_of_its_own_and_can_be_switched_off():

@@ -69,6 +69,20 @@ def test_equals_numpy_without_a_seed(hidden, count):
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("hidden", [(7,), (7, 6, 9)])
+@pytest.mark.parametrize("count", [0, 11])
+def test_an_estimate_is_the_head_on_what_coarse_features_stand_for(hidden, count):
+    head = randomised(RoIHead(3, 5, pool_size=4, hidden=hidden, dropout=0.5))
+    coarse = pooled_features(count, (2, 2, 5))
+    basis = np.random.default_rng(5).normal(size=(4, 2))
+    pooled = np.einsum("pk,rklc,ql->rpqc", basis, coarse, basis)
+    for dtype, tolerance in (("float32", 1e-4), ("bfloat16", 0.5)):
+        outputs = head.estimate(tf.constant(coarse), basis, dtype)
+        for found, expected in zip(outputs, forward_by_hand(head, pooled), strict=True):
+            assert found.dtype == tf.float32
+            np.testing.assert_allclose(found, expected, rtol=tolerance / 10, atol=tolerance)
+
+
 def test_training_mode_alone_switches_no_dropout_on():
     head = randomised(RoIHead(3, 5, pool_size=3, hidden=(7,), dropout=0.9))
     pooled = pooled_features(4)

@@ -66,3 +66,49 @@ def test_rois_of_equal_cells_pool_alike(kind, strides):
     )
     assert len(first) <= len(boxes) - 9 - 10 * (kind == "max")
     np.testing.assert_array_equal(pooled, pooled[first][inverse.ravel()])
+
+
+def restored(coarse, basis):
+    """U z U^T."""
+    return np.einsum("pk,rklc,ql->rpqc", basis, coarse, basis)
+
+
+def smooth_map():
+    """A map whose values grow linearly; 40 x 40 cells of stride 16."""
+    y, x = np.mgrid[:40, :40].astype(np.float32)
+    return [np.stack([0.1 * y - 0.2 * x, 0 * y + 3, 0.3 * x + 0.1 * y], axis=-1)[None]]
+
+
+@pytest.mark.parametrize("kind", POOLING)
+def test_coarse_features_stand_for_linear_ones(kind):
+    """A straight line is known from its values at 3 bins, and nearly from 3 cosines."""
+    rng = np.random.default_rng(3)
+    corners = rng.uniform(60, 200, (30, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(230, 330, (30, 2))], 1)
+    boxes = tf.constant(boxes, tf.float32)
+    pooler, features = RoIPooler(7, (16,), kind), smooth_map()
+    coarse, basis = pooler.coarse(features, boxes)
+    assert coarse.shape == (30, 3, 3, 3)
+    assert basis.shape == (7, 3)
+    off = np.abs(restored(coarse.numpy(), basis) - pooler(features, boxes).numpy()).max()
+    assert off < {"align": 1e-4, "max": 0.6}[kind]  # the values span 8
+
+
+def test_coarse_max_pooling_is_the_best_of_its_size():
+    """Least squares: what is left is orthogonal to every product of two of the cosines."""
+    pooler, boxes = RoIPooler(7, (16,), "max"), tf.constant(rois())
+    features = [maps()[2]]
+    coarse, basis = pooler.coarse(features, boxes)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(3), atol=1e-12)
+    left = pooler(features, boxes).numpy() - restored(coarse.numpy(), basis)
+    np.testing.assert_allclose(restored(left, basis.T), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", POOLING)
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_small_pool_size_is_not_made_coarser(kind, size):
+    pooler, features, boxes = RoIPooler(size, STRIDES, kind), maps(), tf.constant(rois())
+    coarse, basis = pooler.coarse(features, boxes)
+    np.testing.assert_allclose(
+        restored(coarse.numpy(), basis), pooler(features, boxes), rtol=1e-4, atol=1e-5
+    )
