@@ -4,9 +4,10 @@
 
 At each snapshot, on the same training images: how many RoIs are selected, the share of foreground,
 how many RoIs harder than the last selected one the NMS removed, the share of the summed loss that
-the selected ones hold, and how many of them were selected at the snapshot before: with a snapshot
-an epoch, how the hard set turns over between two visits of an image. Writes OUTPUT.md, .json and
-.png. No dropout and no flips, so that snapshots differ by their weights alone.
+the selected ones hold, how much of the selected background lies on an object that is `difficult`,
+which training leaves out, and how many of the selected were selected at the snapshot before: with a
+snapshot an epoch, how the hard set turns over between two visits of an image. Writes OUTPUT.md,
+.json and .png. No dropout and no flips, so that snapshots differ by their weights alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from benchmarks.trained import Trained
+from ohem_tf import boxes as box_ops
 from ohem_tf.comparison.page import read_introduction
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder, write_json
@@ -35,6 +37,7 @@ _COLUMNS = {
     "fg_all": "foreground among all %",
     "removed": "harder ones removed by the NMS",
     "loss_share": "their share of the summed loss %",
+    "difficult": "background on a difficult object %",
     "kept": "selected at the snapshot before %",
 }
 
@@ -49,6 +52,7 @@ def select(
     losses = model.roi_network.losses(features, rois, image["scale"], None)
     return {
         "selected": sampler.hardest(rois, losses),
+        "boxes": boxes,
         "losses": losses.ranking,
         "labels": rois.labels,
     }
@@ -66,11 +70,19 @@ def measure(
     return [{k: v.numpy() for k, v in compiled(batch).items()} for batch in batches]
 
 
-def figures(images: list[dict], before: list[dict] | None) -> dict[str, float | None]:
+def on_difficult(image: dict, fg_iou: float) -> np.ndarray:
+    """[R] bool: RoIs that would be foreground if `difficult` objects counted."""
+    return box_ops.iou(image["boxes"], image["difficult"]).numpy().max(axis=1, initial=0) >= fg_iou
+
+
+def figures(
+    images: list[dict], before: list[dict] | None, fg_iou: float
+) -> dict[str, float | None]:
     """Means over the images; see the module."""
     rows = []
     for i, image in enumerate(images):
         chosen, losses = image["selected"], image["losses"]
+        background = chosen[image["labels"][chosen] == 0]
         rows.append(
             {
                 "selected": len(chosen),
@@ -78,6 +90,9 @@ def figures(images: list[dict], before: list[dict] | None) -> dict[str, float | 
                 "fg_all": 100 * np.mean(image["labels"] > 0),
                 "removed": np.sum(losses > losses[chosen].min()) - (len(chosen) - 1),
                 "loss_share": 100 * losses[chosen].sum() / losses.sum(),
+                "difficult": 100
+                * np.sum(on_difficult(image, fg_iou)[background])
+                / max(len(background), 1),
                 "kept": 100 * np.mean(np.isin(chosen, before[i]["selected"])) if before else np.nan,
             }
         )
@@ -98,11 +113,15 @@ def of_classes(images: list[dict], classes: tuple[str, ...]) -> dict[str, float]
 
 def draw(points: list[dict], path: str) -> None:
     """Each figure over the steps."""
-    figure = Figure(figsize=(12, 6), layout="constrained")
-    for axis, (name, title) in zip(figure.subplots(2, 3).flat, _COLUMNS.items(), strict=True):
+    figure = Figure(figsize=(15, 6), layout="constrained")
+    axes = figure.subplots(2, 4).ravel()
+    for axis in axes[len(_COLUMNS) :]:
+        axis.remove()
+    for axis, (name, title) in zip(axes, _COLUMNS.items(), strict=False):
         shown = [(p["step"], p[name]) for p in points if p[name] is not None]
         axis.plot(*zip(*shown, strict=True), "o-")
-        axis.set(title=title, xlabel="step", ylim=(0, None))
+        top = 1.1 * max(value for _, value in shown) or 1
+        axis.set(title=title, xlabel="step", ylim=(0, top), xlim=(0, 1.05 * points[-1]["step"]))
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=90)
 
@@ -129,12 +148,15 @@ def main(_: list[str]) -> None:
     make_folder(os.path.dirname(given.output) or ".", "output")
     batches = trained.batches(given.images)
     count = min(given.images, len(trained.records))
+    difficult = trained.difficult(given.images)
     points: list[dict] = []
     before = None
     for step, path in tqdm(snapshots(given.workdir).items(), desc="snapshots"):
         trained.restore(path)
         images = measure(trained.model, sampler, trained.config.fg_iou, batches)
-        points.append({"step": step, **figures(images, before)})
+        for image, boxes in zip(images, difficult, strict=True):
+            image["difficult"] = boxes
+        points.append({"step": step, **figures(images, before, trained.config.fg_iou)})
         before = images
     shares = of_classes(before or [], trained.records.classes)
     draw(points, f"{given.output}.png")

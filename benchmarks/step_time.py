@@ -3,9 +3,10 @@
     python -m benchmarks.step_time --config=configs/voc07.py
 
 The baseline, OHEM as the paper and as the release select and with estimated losses
-(config.ohem.candidates), and the naive form that back-propagates through all RoIs share one network, one image batch (noise of the config's size) and one set of
-proposals; they take turns, so that all meet the same load of the machine. Medians of --repeats
-rounds. On a GPU the peak memory of each is written too. Writes OUTPUT/step_time.md and .json;
+(config.ohem.candidates), and the naive form that back-propagates through all RoIs share one
+network, one image batch (noise of the config's size) and one set of proposals; they take turns, so
+that all meet the same load of the machine. Medians of --repeats rounds. On a GPU the peak memory of
+each is written too. Writes OUTPUT/step_time.md and .json;
 OUTPUT/step_time.intro.md, if it exists, becomes the text above the table.
 """
 

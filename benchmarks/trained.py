@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
 from ohem_tf import experiment
 from ohem_tf.data import statistics
+from ohem_tf.data.ground_truth import ground_truth
 from ohem_tf.data.joined import open_split
 from ohem_tf.data.records import RecordReader
 from ohem_tf.errors import InputError
@@ -32,6 +34,7 @@ class Trained:
         )
         self._sampler = experiment.build_sampler(self.config)
         data.flip, self.config.train.images_per_step, self.config.seed = "none", 1, 0
+        self._stream = experiment.training_stream(self.config, self.records)
         classes = len(self.records.classes)
         self.model: FastRCNN = experiment.build_model(self.config, classes, load_weights=False)
         self._statistics = statistics.target_statistics(
@@ -60,5 +63,10 @@ class Trained:
 
     def batches(self, images: int) -> tf.data.Dataset:
         """The first `images` of the training stream, or all if there are fewer, one a batch."""
-        stream = experiment.training_stream(self.config, self.records)
-        return stream.dataset().take(min(images, len(self.records)))
+        return self._stream.dataset().take(min(images, len(self.records)))
+
+    def difficult(self, images: int) -> list[np.ndarray]:
+        """Of the same images the boxes [G, 4] of `difficult` objects, which training leaves out."""
+        truth = {image["image_id"]: image for image in ground_truth(self.records)}
+        ids = [self._stream.image_ids(i)[0] for i in range(min(images, len(self.records)))]
+        return [truth[i]["boxes"][truth[i]["difficult"]] for i in ids]
