@@ -102,9 +102,7 @@ class RoINetwork:
           the original image, one per class, not clipped; float32.
         """
         windows = box_ops.scale(boxes, scale)
-        distinct, row = tf.raw_ops.UniqueV2(x=self.pooler.cells(windows), axis=[0])
-        count = tf.shape(windows)[0]
-        first = tf.math.unsorted_segment_min(tf.range(count), row, tf.shape(distinct)[0])
+        first, row = self.pooler.distinct(windows)
         logits, deltas = self.head(self.pooler(features, tf.gather(windows, first)))
         regressed = self.head.decode(tf.gather(deltas, row), boxes)
         return tf.gather(tf.nn.softmax(logits), row), regressed
