@@ -78,6 +78,8 @@ def mean_loss(model: FastRCNN, stream: TrainingStream, images: int, title: str =
         if NON_FINITE not in str(error):
             raise
         raise InputError(f"{title}: the loss is not finite") from error
+    if not np.isfinite(total).all():  # the losses of float16 are not checked one by one
+        raise InputError(f"{title}: the loss is not finite")
     if not total[2]:
         raise InputError(f"{title}: no proposal in {images} images; there is nothing to measure")
     cls, box = (float(x) for x in total[:2] / total[2])
