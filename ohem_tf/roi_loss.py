@@ -32,7 +32,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
-from ohem_tf import experiment
+from ohem_tf import devices, experiment
 from ohem_tf.data import statistics
 from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.data.pipeline import TrainingStream
@@ -106,6 +106,7 @@ def measure(
     field = "--split" if split else "config.data.train_split"
     settings = _common_settings(configs, split)
     config = next(iter(configs.values()))
+    devices.use_one()
     records = open_split(config.data.dir, settings["split"], field)
     for workdir in configs:
         classes = load_saved(workdir)["classes"]
