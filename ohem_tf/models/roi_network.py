@@ -52,10 +52,7 @@ class RoINetwork:
         """
         pooled = self.pooler(features, box_ops.scale(rois.boxes, scale))
         logits, deltas = self.head(pooled, dropout_seed=dropout_seed)
-        losses = roi_losses(logits, deltas, rois.labels, rois.targets)
-        if self.head.compute_in == "float16":
-            return losses
-        return RoILosses(*(tf.debugging.assert_all_finite(x, NON_FINITE) for x in losses))
+        return self._checked(roi_losses(logits, deltas, rois.labels, rois.targets))
 
     def read_only_losses(
         self,
@@ -118,3 +115,8 @@ class RoINetwork:
         Not for a backward pass: the gradient of pooling adds up many RoIs, in float32.
         """
         return [tf.cast(x, self.head.compute_in) for x in features]
+
+    def _checked(self, losses: RoILosses) -> RoILosses:
+        if self.head.compute_in == "float16":
+            return losses
+        return RoILosses(*(tf.debugging.assert_all_finite(x, NON_FINITE) for x in losses))
