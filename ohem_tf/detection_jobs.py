@@ -19,7 +19,7 @@ from ohem_tf.data.records import RecordReader
 from ohem_tf.data.workers import Workers
 from ohem_tf.inference.predict import Predictor, predict_split
 
-_SLICE = 16  # images that a process takes at a time
+_SLICE = 16  # images that a process takes at a time, at most
 
 
 def detect_split(
@@ -54,13 +54,14 @@ def detect_split(
     for share in shares:
         free.put(share)
     count = len(open_split(config.data.dir, split, "split", annotated=False))
-    starts = range(0, count, _SLICE)
+    size = min(_SLICE, -(-count // jobs))
+    slices = [(start, min(start + size, count)) for start in range(0, count, size)]
     found: list[dict[str, np.ndarray]] = []
     with (
         Workers(jobs, "--jobs", _take_share, (free,)) as workers,
         tqdm(total=count, desc=f"evaluating, {jobs} jobs", unit="image") as progress,
     ):
-        for part in workers.map(_detect_slice, [order] * len(starts), starts):
+        for part in workers.map(_detect_slice, [order] * len(slices), slices):
             found += part
             progress.update(len(part))
     return found
@@ -73,10 +74,9 @@ def _take_share(free: SimpleQueue[devices.Share]) -> None:
     devices.use_one()
 
 
-def _detect_slice(order: str, start: int) -> list[dict[str, np.ndarray]]:
+def _detect_slice(order: str, ends: tuple[int, int]) -> list[dict[str, np.ndarray]]:
     predictor, records = _loaded(order)
-    stop = min(start + _SLICE, len(records))
-    return predict_split(predictor, SlicedReader(records, start, stop), progress=False)
+    return predict_split(predictor, SlicedReader(records, *ends), progress=False)
 
 
 @functools.lru_cache(maxsize=1)
