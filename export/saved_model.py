@@ -22,7 +22,7 @@ from ml_collections import ConfigDict, config_flags
 import ohem_tf
 from export import MODEL_NAME, compress, measure, versions, warmup
 from export.served import ServedDetector
-from ohem_tf import experiment
+from ohem_tf import devices, experiment
 from ohem_tf.data.joined import open_split
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import write_json
@@ -63,6 +63,7 @@ def export(
     """
     warmup.require_serving_api()
     path = _existing(workdir, checkpoint)
+    devices.use_one()
     config = config.copy_and_resolve_references()
     trained, config.dtype = config.dtype, dtype or config.dtype
     changed = config.dtype != trained or any(ranks)

@@ -27,9 +27,9 @@ def area(boxes: Array) -> tf.Tensor:
 
 
 def _intersection(a: Array, b: Array) -> tf.Tensor:
-    """Pairwise intersection areas of `a` [N, 4] and `b` [M, 4]: [N, M] float32."""
-    a_ymin, a_xmin, a_ymax, a_xmax = (edge[:, None] for edge in _edges(a))
-    b_ymin, b_xmin, b_ymax, b_xmax = (edge[None, :] for edge in _edges(b))
+    """Intersection areas of `a` [..., 4] and `b` [..., 4] (broadcast): [...] float32."""
+    a_ymin, a_xmin, a_ymax, a_xmax = _edges(a)
+    b_ymin, b_xmin, b_ymax, b_xmax = _edges(b)
     height = tf.maximum(tf.minimum(a_ymax, b_ymax) - tf.maximum(a_ymin, b_ymin), 0.0)
     width = tf.maximum(tf.minimum(a_xmax, b_xmax) - tf.maximum(a_xmin, b_xmin), 0.0)
     return height * width
@@ -40,9 +40,13 @@ def iou(a: Array, b: Array) -> tf.Tensor:
 
     A box without area has IoU 0 with everything.
     """
+    return elementwise_iou(tf.cast(a, tf.float32)[:, None], tf.cast(b, tf.float32)[None, :])
+
+
+def elementwise_iou(a: Array, b: Array) -> tf.Tensor:
+    """`iou` of each of `a` [..., 4] with its counterpart in `b` [..., 4] (broadcast): [...]."""
     intersection = _intersection(a, b)
-    union = area(a)[:, None] + area(b)[None, :] - intersection
-    return tf.math.divide_no_nan(intersection, union)
+    return tf.math.divide_no_nan(intersection, area(a) + area(b) - intersection)
 
 
 def ioa(boxes: Array, regions: Array) -> tf.Tensor:
@@ -51,7 +55,8 @@ def ioa(boxes: Array, regions: Array) -> tf.Tensor:
     The intersection divided by the area of the *box*, as COCO matches detections to crowd regions;
     0 for a box without area.
     """
-    return tf.math.divide_no_nan(_intersection(boxes, regions), area(boxes)[:, None])
+    boxes, regions = tf.cast(boxes, tf.float32)[:, None], tf.cast(regions, tf.float32)[None, :]
+    return tf.math.divide_no_nan(_intersection(boxes, regions), area(boxes))
 
 
 def first(boxes: Array, at_most: int) -> tf.Tensor:

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
+from ohem_tf import devices
 from ohem_tf.comparison import jobs, page, results, reuse
 from ohem_tf.comparison.plan import Plan, Run, check_workdir
 from ohem_tf.comparison.run import write_order
@@ -66,7 +67,8 @@ def compare(
     """
     plan.check()
     _check_data(plan)
-    jobs.shares(side_by_side)
+    devices.shares(side_by_side)
+    devices.use(())  # the GPUs are for the trainings
     make_folder(plan.workdir, "workdir")
     base = output or os.path.join(plan.workdir, NAME)
     make_folder(os.path.dirname(base) or ".", "output")

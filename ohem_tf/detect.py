@@ -17,7 +17,7 @@ from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from ohem_tf import experiment
+from ohem_tf import devices, experiment
 from ohem_tf.data import proposals
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder
@@ -46,6 +46,7 @@ def main(argv: Sequence[str]) -> None:
     """Entry point of the binary."""
     given = flags.FLAGS
     _check_flags()
+    devices.use_one()
     make_folder(given.output, "output")
     paths = album.find(given.images, given.max_images)
     album.names(paths)

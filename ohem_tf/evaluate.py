@@ -18,15 +18,13 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from ohem_tf import experiment
+from ohem_tf import detection_jobs, experiment
 from ohem_tf.data.ground_truth import ground_truth
 from ohem_tf.data.joined import open_split, split_name
-from ohem_tf.data.records import RecordReader
 from ohem_tf.errors import InputError, run
 from ohem_tf.evaluation import detections, results
 from ohem_tf.evaluation.report import metrics, table
 from ohem_tf.files import make_folder, write_json
-from ohem_tf.inference.predict import Predictor, predict_split
 from ohem_tf.workdir import DETECTIONS, METRICS, checkpoint_path, load_saved
 
 
@@ -38,6 +36,7 @@ def evaluate(
     write_results: str | None = None,
     output: str | None = None,
     from_results: str | None = None,
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """Metrics of the detector in `workdir`, also written to WORKDIR/metrics.json.
 
@@ -53,6 +52,7 @@ def evaluate(
         evaluations of one model: NAME.json and NAME.detections.npz.
       from_results: score the detections of this file (see `evaluation.detections`) instead of
         running the model; they must be those of the split, and need no `checkpoint`.
+      jobs: processes that share the images, each with its share of the cores or a GPU; 1: this one.
 
     Returns:
       See `evaluation.report.metrics`, and "settings": how the detections were made (split,
@@ -64,10 +64,11 @@ def evaluate(
       InputError: no checkpoint, no such split, classes other than the model's, detections of other
         images, or a folder that cannot be written to.
     """
-    if from_results and checkpoint:
+    unused = [f"--checkpoint={checkpoint}"] if checkpoint else []
+    unused += [f"--jobs={jobs}"] if jobs != 1 else []
+    if from_results and unused:
         raise InputError(
-            f"--checkpoint={checkpoint} has no effect on the detections of --from_results: give "
-            "one of the two"
+            f"{unused[0]} has no effect on the detections of --from_results: give one of the two"
         )
     if output:
         if os.path.isdir(output):
@@ -91,7 +92,7 @@ def evaluate(
     if from_results:
         found, settings = _saved(from_results, image_ids, f"{field}={split}")
     else:
-        found, settings = _detect(config, workdir, checkpoint or "last", records, split)
+        found, settings = _detect(config, workdir, checkpoint or "last", split, jobs)
         path = os.path.join(workdir, DETECTIONS)
         path = f"{os.path.splitext(output)[0]}.{DETECTIONS}" if output else path
         detections.save(path, image_ids, found, settings)
@@ -108,18 +109,16 @@ def evaluate(
 
 
 def _detect(
-    config: ConfigDict, workdir: str, checkpoint: str, records: RecordReader, split: str
+    config: ConfigDict, workdir: str, checkpoint: str, split: str, jobs: int
 ) -> tuple[list[dict], dict[str, Any]]:
     """The detections of the model, and how they were made."""
     checkpoint = checkpoint_path(workdir, checkpoint)
-    model = experiment.load_model(config, workdir, checkpoint)
-    predictor = Predictor(model, experiment.detection_settings(config))
     settings = {
         "split": split_name(config.data.dir, split),
         "checkpoint": os.path.basename(checkpoint),
         "detection": config.detection.to_dict(),
     }
-    return predict_split(predictor, records), settings
+    return detection_jobs.detect_split(config, workdir, checkpoint, split, jobs), settings
 
 
 def _saved(path: str, image_ids: list[str], split: str) -> tuple[list[dict], dict[str, Any]]:
@@ -158,6 +157,9 @@ def define_flags() -> None:
         "Score the detections of this file, such as WORKDIR/detections.npz, without running the "
         "model: as config.evaluation says, and with --write_results for a server too.",
     )
+    flags.DEFINE_integer(
+        "jobs", 1, "Processes that share the images, each with a GPU or its share of the cores."
+    )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -181,6 +183,7 @@ def main(argv: Sequence[str]) -> None:
         given.write_results,
         given.output,
         given.from_results,
+        given.jobs,
     )
     if given.write_results:
         print(f"detections for the server: {given.write_results}")

@@ -20,6 +20,7 @@ from ohem_tf.reweighting import ImportanceReweighting
 from ohem_tf.sampler import Sampler
 from ohem_tf.sampling import HeuristicSampling, IoUBalancedSampling
 from ohem_tf.settings import DetectionSettings
+from ohem_tf.training.loss_scale import LossScaledSGD
 from ohem_tf.training.optimizer import CaffeSGD, StepDecay
 from ohem_tf.workdir import CONFIG, checkpoint_path, load_saved, restore
 
@@ -72,7 +73,8 @@ def build_optimizer(config: ConfigDict) -> CaffeSGD:
     """The solver of a config."""
     train = config.train
     schedule = StepDecay(train.learning_rate, train.decay_steps, train.gamma, train.warmup_steps)
-    return CaffeSGD(schedule, train.momentum, train.weight_decay)
+    solver = LossScaledSGD if config.dtype == "float16" else CaffeSGD
+    return solver(schedule, train.momentum, train.weight_decay)
 
 
 def training_stream(config: ConfigDict, records: RecordReader) -> TrainingStream:

@@ -28,7 +28,8 @@ def select_hard_rois(
 
     Args:
       boxes: [R, 4] float32 RoIs as they went into the RoI network (not regressed).
-      losses: [R] float32 loss of each RoI in the read-only pass.
+      losses: [R] float32 loss of each RoI in the read-only pass. NaN, an overflow of float16, is
+        the hardest: an NMS would drop it unseen.
       max_selected: B/N, the number of RoIs to keep of this image.
       iou_threshold: suppress if IoU > this. 0.7 in the paper and the release.
       labels: None for one NMS over all RoIs, as the paper describes; [R] integer labels of the
@@ -40,6 +41,7 @@ def select_hard_rois(
       survivors than `max_selected` give a smaller batch (so does the release).
     """
     boxes, losses = tf.cast(boxes, tf.float32), tf.cast(losses, tf.float32)
+    losses = tf.where(tf.math.is_nan(losses), float("inf"), losses)
     candidates = tf.range(tf.shape(losses)[0])
     if valid is not None:  # Removed, not given a low score: a loss of -inf is selected on a GPU.
         candidates = tf.boolean_mask(candidates, tf.convert_to_tensor(valid))

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from ohem_tf import boxes as box_ops
+
 
 class Candidates(NamedTuple):
     """M boxes of one image, each with one class and one score; a RoI may give many of them.
@@ -33,7 +35,9 @@ class Candidates(NamedTuple):
 
     def range_of(self, classes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """First and one past the last index of each of `classes` [C] int32: two [C] int32."""
-        low, high = (tf.searchsorted(self.classes, classes, side) for side in ("left", "right"))
+        # int64: TensorFlow takes int32 to the host where the data are on a GPU.
+        members, classes = tf.cast(self.classes, tf.int64), tf.cast(classes, tf.int64)
+        low, high = (tf.searchsorted(members, classes, side) for side in ("left", "right"))
         return low, high
 
 
@@ -71,6 +75,9 @@ def gaussian(
 
         score = score * exp(-IoU^2 / sigma)
 
+    A step takes the best box that is left of every class. (TensorFlow's own Soft-NMS does one class
+    at a time, and runs on the host only.)
+
     Args:
       candidates: M of them; 0 is fine. Ties: the lower index first.
       sigma: 0.5 in the paper of Soft-NMS.
@@ -82,16 +89,37 @@ def gaussian(
       descending score.
     """
 
-    def suppress(boxes: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # TensorFlow's sigma is half of the paper's; it keeps scores > its threshold, we >= ours;
-        # it also drops a box whose IoU is greater than iou_threshold, which 1 never is.
-        kept, scores = tf.image.non_max_suppression_with_scores(
-            boxes, scores, max_per_class, 1.0, score_threshold - 1e-6, sigma / 2
-        )
-        high = scores >= score_threshold
-        return tf.boolean_mask(kept, high), tf.boolean_mask(scores, high)
+    present = tf.unique(candidates.classes)[0]
+    low, high = (tf.cast(x, tf.int64)[:, None] for x in candidates.range_of(present))
+    # One row per class [C, W], its boxes on the left; a score of -1 marks what is taken or padding.
+    index = low + tf.range(tf.reduce_max(tf.concat([high - low, [[1]]], axis=0)))
+    members = tf.where(index < high, index, 0)
+    boxes = tf.gather(candidates.boxes, members)
+    scores = tf.where(index < high, tf.gather(candidates.scores, members), -1.0)
 
-    return _per_class(candidates, suppress)
+    def take_best(
+        step: tf.Tensor, left: tf.Tensor, taken: tf.TensorArray, at: tf.TensorArray
+    ) -> tuple:
+        best = tf.argmax(left, axis=1)[:, None]  # of equals the first
+        overlap = box_ops.elementwise_iou(tf.gather(boxes, best, batch_dims=1), boxes)
+        taken = taken.write(step, tf.gather(members, best, batch_dims=1)[:, 0])
+        at = at.write(step, tf.gather(left, best, batch_dims=1)[:, 0])
+        decayed = left * tf.exp(-tf.square(overlap) / sigma)
+        gone = tf.logical_or(left < 0.0, tf.range(tf.shape(left, tf.int64)[1]) == best)
+        return step + 1, tf.where(gone, -1.0, decayed), taken, at
+
+    steps = [tf.TensorArray(x.dtype, 0, dynamic_size=True) for x in (members, scores)]
+    _, _, taken, at = tf.while_loop(
+        lambda step, left, *_: tf.logical_or(  # one step at least: no steps cannot be stacked
+            step < 1,
+            tf.logical_and(step < max_per_class, tf.reduce_any(left >= score_threshold)),
+        ),
+        take_best,
+        (tf.constant(0), scores, *steps),
+    )
+    taken, at = tf.transpose(taken.stack()), tf.transpose(at.stack())
+    kept = at >= score_threshold
+    return candidates.take(tf.boolean_mask(taken, kept))._replace(scores=tf.boolean_mask(at, kept))
 
 
 def _per_class(

@@ -67,7 +67,8 @@ class ImportanceReweighting(ISRSettings, Sampler):
         """Rank among the RoIs of one object by ascending box loss, then among those of a class."""
         local = _rank(tf.zeros_like(rois.gt), box_losses, rois.gt)
         rank = _rank(local, box_losses, rois.labels)
-        same_class = rois.labels[:, None] == rois.labels
+        labels = tf.cast(rois.labels, tf.int64)  # int32 is compared on the host
+        same_class = labels[:, None] == labels
         largest = tf.reduce_max(tf.math.count_nonzero(same_class, axis=1))
         importance = 1.0 - tf.cast(rank, tf.float32) / tf.cast(largest, tf.float32)
         return self._emphasise(importance, self.fg_power)
@@ -91,7 +92,7 @@ class ImportanceReweighting(ISRSettings, Sampler):
         # RoIs without area, which overlap none, are one group.
         near = box_ops.iou(tf.gather(boxes, leaders), boxes) > self.group_iou
         near = tf.pad(near, [[0, 1], [0, 0]], constant_values=True)
-        group = tf.argmax(tf.cast(near, tf.int32), axis=0, output_type=tf.int32)
+        group = tf.argmax(tf.cast(near, tf.float32), axis=0, output_type=tf.int32)
         local = _rank(tf.zeros_like(group), -score, group)
         return tf.gather(members, _order(local, -score)), is_hard
 
@@ -107,7 +108,8 @@ def _rank(first: tf.Tensor, second: tf.Tensor, group: tf.Tensor) -> tf.Tensor:
       second: [N] float32.
       group: [N] int32.
     """
-    place = tf.math.invert_permutation(_order(first, second))
+    place = tf.cast(tf.math.invert_permutation(_order(first, second)), tf.int64)
+    group = tf.cast(group, tf.int64)  # int32 is compared on the host
     ahead = tf.logical_and(group[:, None] == group, place < place[:, None])
     return tf.math.count_nonzero(ahead, axis=1, dtype=tf.int32)
 

@@ -32,7 +32,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
-from ohem_tf import experiment
+from ohem_tf import devices, experiment
 from ohem_tf.data import statistics
 from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.data.pipeline import TrainingStream
@@ -78,6 +78,8 @@ def mean_loss(model: FastRCNN, stream: TrainingStream, images: int, title: str =
         if NON_FINITE not in str(error):
             raise
         raise InputError(f"{title}: the loss is not finite") from error
+    if not np.isfinite(total).all():  # the losses of float16 are not checked one by one
+        raise InputError(f"{title}: the loss is not finite")
     if not total[2]:
         raise InputError(f"{title}: no proposal in {images} images; there is nothing to measure")
     cls, box = (float(x) for x in total[:2] / total[2])
@@ -104,6 +106,7 @@ def measure(
     field = "--split" if split else "config.data.train_split"
     settings = _common_settings(configs, split)
     config = next(iter(configs.values()))
+    devices.use_one()
     records = open_split(config.data.dir, settings["split"], field)
     for workdir in configs:
         classes = load_saved(workdir)["classes"]

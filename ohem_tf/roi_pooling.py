@@ -25,6 +25,8 @@ def roi_max_pool(
     table of window maxima, built once per image, and four look-ups per bin give the exact result.
     The gradient goes to one cell per bin and channel.
 
+    Indices are int64: TensorFlow computes with int32 on the host where the data are on a GPU.
+
     Args:
       features: [N, H, W, C] float feature maps.
       boxes: [R, 4] float32 RoIs in pixels of the images that the maps were computed from.
@@ -36,7 +38,7 @@ def roi_max_pool(
       [R, P, P, C], the dtype of `features`.
     """
     features = tf.convert_to_tensor(features)
-    count, height, width, channels = tf.unstack(tf.shape(features))
+    count, height, width, channels = tf.unstack(tf.shape(features, tf.int64))
     first_y, first_x, last_y, last_x = tf.unstack(covered_cells(boxes, stride), num=4, axis=-1)
     top, bottom = _bins(first_y, last_y, height, pool_size)
     left, right = _bins(first_x, last_x, width, pool_size)
@@ -44,7 +46,7 @@ def roi_max_pool(
     y_level, x_level = _floor_log2(bottom - top), _floor_log2(right - left)
     y_levels, x_levels = (1 + tf.reduce_max(_or_zero(level)) for level in (y_level, x_level))
     table = _window_maxima(features, y_levels, axis=1)  # [Ly, N, H, W, C]
-    table = tf.reshape(table, tf.stack([y_levels * count, height, width, channels]))
+    table = tf.reshape(table, tf.stack([-1, height, width, channels]))
     table = _window_maxima(table, x_levels, axis=2)  # [Lx, Ly * N, H, W, C]
     table = tf.reshape(table, tf.stack([-1, channels]))
 
@@ -52,15 +54,15 @@ def roi_max_pool(
     # near edge of a bin and the one that ends at its far edge overlap and together cover it. An
     # empty bin, which may lie off the map, looks up row 0 and is set to 0 below.
     empty = tf.logical_or((bottom <= top)[:, :, None], (right <= left)[:, None, :])
-    image_ids = tf.cast(image_ids, tf.int32)[:, None, None]
+    image_ids = tf.cast(image_ids, tf.int64)[:, None, None]
     plane = (x_level[:, None, :] * y_levels + y_level[:, :, None]) * count + image_ids
 
     def look_up(y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         row = (plane * height + y[:, :, None]) * width + x[:, None, :]
-        return tf.gather(table, tf.where(empty, 0, row))
+        return tf.gather(table, tf.where(empty, tf.zeros([], tf.int64), row))
 
     near_y, near_x = top, left
-    far_y, far_x = bottom - 2**y_level, right - 2**x_level
+    far_y, far_x = bottom - _power_of_2(y_level), right - _power_of_2(x_level)
     pooled = tf.maximum(
         tf.maximum(look_up(near_y, near_x), look_up(near_y, far_x)),
         tf.maximum(look_up(far_y, near_x), look_up(far_y, far_x)),
@@ -77,18 +79,18 @@ def covered_cells(boxes: Array, stride: int) -> tf.Tensor:
       stride: pixels per feature cell.
 
     Returns:
-      [R, 4] int32 [first y, first x, last y, last x], not clipped to the map.
+      [R, 4] int64 [first y, first x, last y, last x], not clipped to the map.
     """
     far_edges = tf.constant([0.0, 0.0, 1.0, 1.0])
-    return tf.cast(tf.floor((tf.cast(boxes, tf.float32) - far_edges) / stride + 0.5), tf.int32)
+    return tf.cast(tf.floor((tf.cast(boxes, tf.float32) - far_edges) / stride + 0.5), tf.int64)
 
 
 def _bins(
     start: tf.Tensor, end: tf.Tensor, cells: tf.Tensor, pool_size: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """First cell and one past the last cell of each bin along one axis: two [R, P] int32."""
+    """First cell and one past the last cell of each bin along one axis: two [R, P] int64."""
     size = tf.maximum(end - start + 1, 1)[:, None]
-    i = tf.range(pool_size)[None, :]
+    i = tf.range(pool_size, dtype=tf.int64)[None, :]
     first = start[:, None] + i * size // pool_size
     past = start[:, None] + ((i + 1) * size + pool_size - 1) // pool_size
     return tf.clip_by_value(first, 0, cells), tf.clip_by_value(past, 0, cells)
@@ -96,13 +98,18 @@ def _bins(
 
 def _or_zero(levels: tf.Tensor) -> tf.Tensor:
     """Flat `levels` and a 0, so that the maximum of no levels at all is 0."""
-    return tf.concat([tf.reshape(levels, [-1]), [0]], axis=0)
+    return tf.concat([tf.reshape(levels, [-1]), tf.zeros([1], levels.dtype)], axis=0)
 
 
 def _floor_log2(x: tf.Tensor) -> tf.Tensor:
-    """Exact floor(log2(x)) of int32 `x`; 0 for x < 2."""
-    powers = tf.constant([2**k for k in range(1, 31)], tf.int32)
-    return tf.reduce_sum(tf.cast(x[..., None] >= powers, tf.int32), axis=-1)
+    """Exact floor(log2(x)) of int64 `x`; 0 for x < 2."""
+    powers = tf.constant([2**k for k in range(1, 31)], tf.int64)
+    return tf.reduce_sum(tf.cast(x[..., None] >= powers, tf.int64), axis=-1)
+
+
+def _power_of_2(exponent: tf.Tensor) -> tf.Tensor:
+    """2^`exponent`, int64."""
+    return tf.bitwise.left_shift(tf.ones_like(exponent), exponent)
 
 
 def _window_maxima(values: tf.Tensor, levels: tf.Tensor, axis: int) -> tf.Tensor:
@@ -111,13 +118,16 @@ def _window_maxima(values: tf.Tensor, levels: tf.Tensor, axis: int) -> tf.Tensor
     Windows that run over the end of the axis wrap around; no bin ever looks one up.
     """
 
-    def grow(k: tf.Tensor, current: tf.Tensor, maps: tf.TensorArray) -> tuple:
-        current = tf.maximum(current, tf.roll(current, -(2 ** (k - 1)), axis))
-        return k + 1, current, maps.write(k, current)
+    def grow(k: tf.Tensor, half: tf.Tensor, current: tf.Tensor, maps: tf.TensorArray) -> tuple:
+        current = tf.maximum(current, tf.roll(current, -half, axis))
+        return k + 1, 2 * half, current, maps.write(k, current)
 
+    levels = tf.cast(levels, tf.int32)
     maps = tf.TensorArray(values.dtype, levels, element_shape=values.shape)
-    _, _, maps = tf.while_loop(
-        lambda k, *_: k < levels, grow, (tf.constant(1), values, maps.write(0, values))
+    *_, maps = tf.while_loop(
+        lambda k, *_: k < levels,
+        grow,
+        (tf.constant(1), tf.constant(1), values, maps.write(0, values)),
     )
     return maps.stack()
 

@@ -98,10 +98,11 @@ def sample_iou_balanced(max_iou: Array, seed: Array, settings: IoUBalancedSampli
         members = tf.logical_and(interval == i, tf.logical_not(is_foreground))
         drawn.append(draw(members, order, wanted // settings.bins))
     so_far = tf.concat(drawn, axis=0)
+    background = tf.cast(tf.logical_not(is_foreground), tf.float32)  # a GPU scatters no bool
     left = tf.tensor_scatter_nd_update(
-        tf.logical_not(is_foreground), so_far[:, None], tf.zeros_like(so_far, tf.bool)
+        background, so_far[:, None], tf.zeros_like(so_far, tf.float32)
     )
-    rest = draw(left, order, settings.rois_per_image - tf.size(so_far))
+    rest = draw(left > 0.0, order, settings.rois_per_image - tf.size(so_far))
     return tf.concat([so_far, rest], axis=0)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 SAMPLERS = ("ohem", "heuristic", "iou_balanced", "isr")
 RANKINGS = ("loss", "cls")
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16", "float16")
 FLIPS = ("double", "random", "none")
 POOLING = ("max", "align")
 TARGET_NORMALISATION = ("empirical", "fixed")
@@ -282,7 +282,8 @@ class Experiment:
     Attributes:
       seed: of weights, order of examples, dropout and random samplers.
       dtype: arithmetic of backbone and fc layers (weights stay float32); "bfloat16" is several
-        times faster where the processor has units for it.
+        times faster where the processor has units for it. "float16", with loss scaling
+        (`training.loss_scale`), is for GPUs without them.
       sampler: "ohem", "heuristic", "iou_balanced" or "isr"; each has a section of that name.
       fg_iou: a RoI is foreground if its IoU with a ground truth box is >= this.
     """

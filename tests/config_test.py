@@ -81,7 +81,7 @@ def test_a_config_file_loads_and_validates(path):
 
 BAD = {
     "seed": (-1, 2**32),
-    "dtype": ("float16",),
+    "dtype": ("float8",),
     "sampler": ("random",),
     "fg_iou": (1.5, -0.1),
     "data.flip": ("both",),

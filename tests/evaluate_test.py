@@ -31,7 +31,9 @@ def run(config, workdir, split=None, results=None):
 def again(config, workdir, **flags):
     """Scores WORKDIR/detections.npz, or another file, once more."""
     flags = {"from_results": workdir / "detections.npz"} | flags
-    return evaluate(config, str(workdir), **{k: str(v) for k, v in flags.items()})
+    return evaluate(
+        config, str(workdir), **{k: v if k == "jobs" else str(v) for k, v in flags.items()}
+    )
 
 
 def members(*numbers):
@@ -211,6 +213,7 @@ def test_server_files_from_detections(config, workdir, split, files):
     ("flags", "message"),
     [
         ({"checkpoint": "best"}, r"--checkpoint=best has no effect .*--from_results"),
+        ({"jobs": 2}, r"--jobs=2 has no effect .*--from_results"),
         ({"split": "coco/val"}, r"voc07/val: image 1 is 000001 there, but 000005 in .*coco/val"),
         ({"split": "voc07/val[:1]"}, r"image 2 is 000002 there, but absent in --split=voc07/val"),
         ({"split": "voc07/val+coco/val"}, r"image 3 is absent there, but 000005 in"),
@@ -235,6 +238,35 @@ def get_config():
     config.detection.shortest_sides, config.detection.longest_side = (64,), 80
     return config
 """
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(tmp_path, capsys):
+    """To the bit; the last slice is a short one."""
+    tiny.write_dataset(tmp_path, {"val": members(*range(40))})
+    (tmp_path / "config.py").write_text(CONFIG.format(data=str(tmp_path)))
+    config = command_line.load_config(tmp_path / "config.py")
+    config.data.eval_split = "val[:37]"
+    config.detection.score_threshold = 0.2
+    save_config(config, {}, tiny.CLASSES, str(tmp_path))
+    weights = str(tmp_path / "a.weights.h5")
+    save_weights(experiment.build_model(config, len(tiny.CLASSES)), weights)
+    for jobs in (1, 2):
+        evaluate(config, str(tmp_path), None, weights, output=f"{tmp_path}/{jobs}.json", jobs=jobs)
+    assert "evaluating, 2 jobs" in capsys.readouterr().err
+    one, two = (np.load(tmp_path / f"{jobs}.detections.npz") for jobs in (1, 2))
+    assert len(one["counts"]) == 37
+    assert one["counts"].min() > 3
+    assert sorted(one.files) == sorted(two.files)
+    for name in one.files:
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+    assert (tmp_path / "1.json").read_bytes() == (tmp_path / "2.json").read_bytes()
+
+
+def test_more_jobs_than_cores_are_refused(config, workdir, monkeypatch):
+    monkeypatch.setattr(experiment, "load_model", lambda *_: pytest.fail("it was loaded"))
+    with pytest.raises(InputError, match="--jobs is 1000; it must be from 1 to"):
+        evaluate(config, str(workdir), None, "a.weights.h5", jobs=1000)
 
 
 @pytest.mark.slow

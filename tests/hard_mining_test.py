@@ -98,6 +98,15 @@ def test_degenerate_rois_are_not_suppressed():
 
 
 @pytest.mark.parametrize("per_label", [False, True])
+def test_a_loss_that_overflowed_is_the_hardest(per_label):
+    boxes = np.float32([[10 * i, 0, 10 * i + 9, 9] for i in range(5)])
+    losses = np.float32([1, np.nan, 3, np.inf, 2])
+    labels = np.int32([0, 0, 1, 1, 0]) if per_label else None
+    for count, expected in ((2, [1, 3]), (5, [1, 3, 2, 4, 0])):
+        assert select_hard_rois(boxes, losses, count, labels=labels).numpy().tolist() == expected
+
+
+@pytest.mark.parametrize("per_label", [False, True])
 def test_runs_in_a_graph_with_unknown_sizes(per_label):
     specs = [tf.TensorSpec([None, 4]), tf.TensorSpec([None]), tf.TensorSpec([None], tf.int32)]
     compiled = tf.function(

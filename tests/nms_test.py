@@ -129,3 +129,19 @@ def test_merge_groups_by_class_and_keeps_the_order_of_the_parts():
     np.testing.assert_array_equal(merged.boxes, boxes[[0, 1, 3, 4, 2]])
     low, high = merged.range_of(tf.constant([1, 3, 4]))
     assert [low.numpy().tolist(), high.numpy().tolist()] == [[0, 4, 5], [3, 5, 5]]
+
+
+@pytest.mark.parametrize("cap", [7, 1000])
+def test_soft_nms_is_tensorflows_own(cap):
+    """Which takes one class at a time, and has no kernel on a GPU."""
+    found = random_candidates(11, count=200)
+    kept = nms.gaussian(found, 0.5, 0.2, cap)
+    for label in np.unique(found.classes):
+        members = found.take(np.flatnonzero(found.classes == label))
+        # TensorFlow's sigma is half of that of the paper of Soft-NMS.
+        indices, scores = tf.image.non_max_suppression_with_scores(
+            members.boxes, members.scores, cap, 1.0, 0.2, 0.25
+        )
+        mine = kept.take(np.flatnonzero(kept.classes == label))
+        np.testing.assert_array_equal(mine.boxes, tf.gather(members.boxes, indices))
+        np.testing.assert_allclose(mine.scores, scores, rtol=1e-6)

@@ -11,41 +11,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
-import tensorflow as tf
 from tqdm import tqdm
 
 from ohem_tf.comparison.plan import Run
+from ohem_tf.devices import Share, shares
 from ohem_tf.errors import InputError
 from ohem_tf.workdir import LOG
 
 _OUTPUT = "output.txt"  # in the workdir: what the process printed
 _POLL_SECONDS = 2.0
-
-
-def shares(jobs: int) -> list[dict[str, str]]:
-    """What each of `jobs` processes gets: {"cores": "0,1"} and, with GPUs, {"gpu": "0"}.
-
-    Raises:
-      InputError: fewer cores, or GPUs, than jobs.
-    """
-    cores = sorted(os.sched_getaffinity(0))
-    gpus = tf.config.list_physical_devices("GPU")
-    if not 1 <= jobs <= len(cores):
-        raise InputError(f"--jobs is {jobs}; it must be from 1 to {len(cores)}, the cores at hand")
-    if gpus and jobs > len(gpus):
-        raise InputError(f"--jobs is {jobs}; it must be at most {len(gpus)}, the GPUs at hand")
-    parts = [
-        {
-            "cores": ",".join(
-                str(core) for core in cores[i * len(cores) // jobs : (i + 1) * len(cores) // jobs]
-            )
-        }
-        for i in range(jobs)
-    ]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    for i, part in enumerate(parts if gpus else ()):
-        part["gpu"] = visible[i] if i < len(visible) and visible[i] else str(i)
-    return parts
 
 
 def run_all(runs: Sequence[Run], jobs: int, finished: Callable[[Run], None]) -> None:
@@ -59,7 +33,7 @@ def run_all(runs: Sequence[Run], jobs: int, finished: Callable[[Run], None]) -> 
     Raises:
       InputError: a run failed; those under way are stopped, and resume next time.
     """
-    free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+    free: queue.SimpleQueue[Share] = queue.SimpleQueue()
     for share in shares(jobs):
         free.put(share)
     processes: list[subprocess.Popen] = []
@@ -104,11 +78,8 @@ def run_all(runs: Sequence[Run], jobs: int, finished: Callable[[Run], None]) -> 
                 process.terminate()
 
 
-def _start(run: Run, share: dict[str, str]) -> subprocess.Popen:
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if "gpu" in share:
-        environment["CUDA_VISIBLE_DEVICES"] = share["gpu"]
-    cores = {int(core) for core in share["cores"].split(",")}
+def _start(run: Run, share: Share) -> subprocess.Popen:
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **share.environment}
     with open(os.path.join(run.workdir, _OUTPUT), "a", encoding="utf-8") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "ohem_tf.comparison.run", run.workdir, str(os.getpid())],
@@ -116,7 +87,7 @@ def _start(run: Run, share: dict[str, str]) -> subprocess.Popen:
             stderr=subprocess.STDOUT,
             env=environment,
         )
-    os.sched_setaffinity(process.pid, cores)
+    os.sched_setaffinity(process.pid, share.cores)
     return process
 
 

@@ -1,4 +1,4 @@
-"""Worker processes for the preparation of data."""
+"""Worker processes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ohem_tf.errors import InputError
 R = TypeVar("R")
 
 
-def _leave_with_parent() -> None:
-    """Ends a worker whose parent was killed: it would wait for work for ever."""
+def _start(setup: Callable[..., None] | None, arguments: tuple) -> None:
+    """Sets up a worker, and ends it once its parent is gone: it would wait for work for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None  # this runs in a worker
 
@@ -26,6 +26,8 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+    if setup is not None:
+        setup(*arguments)
 
 
 class Workers:
@@ -35,14 +37,29 @@ class Workers:
     and items must be picklable.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(
+        self,
+        count: int,
+        flag: str = "--num_workers",
+        setup: Callable[..., None] | None = None,
+        arguments: tuple = (),
+    ) -> None:
+        """Called `with` the workers.
+
+        Args:
+          count: of processes.
+          flag: where the count stands, for messages.
+          setup: called first in each process (not with a count of 1), with `arguments`.
+        """
         self._count = count
+        self._flag = flag
+        self._setup = (setup, arguments)
         self._pool: concurrent.futures.ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Workers:
         if self._count > 1:
             self._pool = concurrent.futures.ProcessPoolExecutor(
-                self._count, multiprocessing.get_context("spawn"), _leave_with_parent
+                self._count, multiprocessing.get_context("spawn"), _start, self._setup
             )
         return self
 
@@ -69,7 +86,7 @@ class Workers:
                 yield waiting.popleft().result()
         except concurrent.futures.process.BrokenProcessPool:
             raise InputError(
-                "a worker process died, most likely for want of memory; use fewer --num_workers"
+                f"a worker process died, most likely for want of memory; use fewer {self._flag}"
             ) from None
         finally:
             for future in waiting:

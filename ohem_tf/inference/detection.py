@@ -122,10 +122,10 @@ def candidates(
     Returns:
       Sorted by ascending class, within a class in the order of the RoIs.
     """
-    label = tf.range(tf.shape(scores)[1])
-    asked = label > 0 if classes is None else label == classes[:, None]
+    label = tf.range(tf.shape(scores, tf.int64)[1])  # int32 is compared on the host
+    asked = label > 0 if classes is None else label == tf.cast(classes, tf.int64)[:, None]
     found = tf.where(tf.transpose(tf.logical_and(scores >= threshold, asked)))
-    class_, roi = tf.unstack(found, axis=1)
+    class_, roi = found[:, 0], found[:, 1]
     where = tf.stack([roi, class_], axis=1)
     return nms.Candidates(
         tf.gather_nd(boxes, where), tf.gather_nd(scores, where), tf.cast(class_, tf.int32)

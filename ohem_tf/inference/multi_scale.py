@@ -55,6 +55,7 @@ def make_views(
     Returns:
       One view per different shortest side, by ascending scale.
     """
+    image = tf.cast(image, tf.float32)  # a GPU resizes no integers
     views: list[View] = []
     for side in sorted(set(shortest_sides)):
         resized, scale = images.resize(image, side, longest_side)

@@ -45,12 +45,15 @@ class Predictor:
         return Detections(*(x.numpy() for x in self._detect(*inputs)))
 
 
-def predict_split(predictor: Predictor, records: RecordReader) -> list[dict[str, np.ndarray]]:
-    """Detections in every image of a split, with progress.
+def predict_split(
+    predictor: Predictor, records: RecordReader, progress: bool = True
+) -> list[dict[str, np.ndarray]]:
+    """Detections in every image of a split.
 
     Args:
       predictor: the detector.
       records: the split.
+      progress: whether to show it.
 
     Returns:
       One dict per image, in the order of the records, as `evaluation.report.metrics` takes them;
@@ -59,5 +62,7 @@ def predict_split(predictor: Predictor, records: RecordReader) -> list[dict[str,
     examples = evaluation_examples(records)
     return [
         predictor(example["image"], example["proposals"])._asdict()
-        for example in tqdm(examples, total=len(records), desc="evaluating", unit="image")
+        for example in tqdm(
+            examples, total=len(records), desc="evaluating", unit="image", disable=not progress
+        )
     ]

@@ -121,7 +121,8 @@ def build(
       preprocessing: a key of `PREPROCESSING`, or "auto" for what Keras Applications documents.
       layer: where to cut; "" is the last layer at stride 16 that all paths go through.
       frozen_until, feature_scale: see `Backbone`.
-      dtype: "float32", or "bfloat16" to compute (not to keep weights) in that precision.
+      dtype: "float32", or "bfloat16" or "float16" to compute (not to keep weights) in that
+        precision.
 
     Returns:
       The backbone, and the weights of fc6 and fc7 {name: [kernel, bias]}, as far as the source of

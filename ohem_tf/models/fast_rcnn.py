@@ -141,7 +141,7 @@ class FastRCNN(keras.Model):
             all_losses = losses if selected is None else all_losses
             hard, losses = self.sampler.count(hard, losses)
             cls, box = mean(losses.cls), mean(losses.box)
-            loss = (cls + box) / global_n
+            loss = self.optimizer.scale_loss((cls + box) / global_n)
         with tf.control_dependencies([loss]):  # which is finite, or the step ends here
             gradients = tape.gradient(loss, self.trainable_variables)
         return gradients, image_metrics(cls, box, hard, all_losses)

@@ -44,8 +44,8 @@ class RoIHead(keras.layers.Layer):
           pool_size: P of the RoI pooling.
           hidden: widths of the fully connected layers fc6, fc7, ...
           dropout: rate after each of them.
-          dtype: "float32", or "bfloat16" to compute the hidden layers in that precision; weights
-            and outputs are float32.
+          dtype: "float32", or "bfloat16" or "float16" to compute the hidden layers in that
+            precision; weights and outputs are float32.
         """
         super().__init__(name="roi_head")
         self.num_classes = num_classes

@@ -47,10 +47,13 @@ class RoINetwork:
     def losses(
         self, features: Features, rois: RoIs, scale: tf.Tensor, dropout_seed: tf.Tensor | None
     ) -> RoILosses:
-        """The losses of `rois`; a loss that is not finite is an InvalidArgumentError."""
+        """The losses of `rois`; a loss that is not finite is an InvalidArgumentError.
+
+        But in float16, which overflows: there the optimizer skips the step (`training.loss_scale`).
+        """
         pooled = self.pooler(features, box_ops.scale(rois.boxes, scale))
         logits, deltas = self.head(pooled, dropout_seed=dropout_seed)
-        return _finite(roi_losses(logits, deltas, rois.labels, rois.targets))
+        return self._checked(roi_losses(logits, deltas, rois.labels, rois.targets))
 
     def read_only_losses(
         self,
@@ -105,7 +108,7 @@ class RoINetwork:
         """
         coarse, basis = self.pooler.coarse(features, box_ops.scale(rois.boxes, scale))
         logits, deltas = self.head.estimate(coarse, basis, _quick_dtype())
-        return _finite(roi_losses(logits, deltas, rois.labels, rois.targets))
+        return self._checked(roi_losses(logits, deltas, rois.labels, rois.targets))
 
     def score(
         self, features: Features, boxes: tf.Tensor, scale: tf.Tensor
@@ -120,9 +123,7 @@ class RoINetwork:
           the original image, one per class, not clipped; float32.
         """
         windows = box_ops.scale(boxes, scale)
-        distinct, row = tf.raw_ops.UniqueV2(x=self.pooler.cells(windows), axis=[0])
-        count = tf.shape(windows)[0]
-        first = tf.math.unsorted_segment_min(tf.range(count), row, tf.shape(distinct)[0])
+        first, row = self.pooler.distinct(windows)
         logits, deltas = self.head(self.pooler(features, tf.gather(windows, first)))
         regressed = self.head.decode(tf.gather(deltas, row), boxes)
         return tf.gather(tf.nn.softmax(logits), row), regressed
@@ -133,6 +134,11 @@ class RoINetwork:
         Not for a backward pass: the gradient of pooling adds up many RoIs, in float32.
         """
         return [tf.cast(x, self.head.compute_in) for x in features]
+
+    def _checked(self, losses: RoILosses) -> RoILosses:
+        if self.head.compute_in == "float16":
+            return losses
+        return RoILosses(*(tf.debugging.assert_all_finite(x, NON_FINITE) for x in losses))
 
 
 def _in_chunks(
@@ -155,10 +161,6 @@ def _in_chunks(
         parallel_iterations=1,
     )
     return RoILosses(cls, box)
-
-
-def _finite(losses: RoILosses) -> RoILosses:
-    return RoILosses(*(tf.debugging.assert_all_finite(x, NON_FINITE) for x in losses))
 
 
 def _quick_dtype() -> str:

@@ -99,6 +99,27 @@ class RoIPooler:
             boxes = tf.cast(covered_cells(boxes, strides), tf.float32)
         return tf.concat([tf.cast(levels, tf.float32)[:, None], boxes], axis=1)
 
+    def distinct(self, boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Groups of RoIs that pool alike.
+
+        Args:
+          boxes: [R, 4] float32, as of `__call__`.
+
+        Returns:
+          The index of the first RoI of each group [G] and the group of each RoI [R], int32; groups
+          in the order of their first RoIs.
+        """
+        cells = self.cells(boxes)
+        # A row is one int64, since on a GPU TensorFlow finds distinct numbers, but no distinct
+        # rows: the bits of two float32 are one, and two of those are numbered (R < 2^29).
+        pairs = tf.bitcast(tf.reshape(cells[:, 1:], [-1, 2, 2]), tf.int64)
+        near, far = (tf.unique(pairs[:, i], tf.int64)[1] for i in range(2))
+        count = tf.shape(boxes, tf.int64)[0]
+        row = (tf.cast(cells[:, 0], tf.int64) * count + near) * count + far
+        groups, group = tf.unique(row)
+        positions = tf.range(tf.shape(boxes)[0])
+        return tf.math.unsorted_segment_min(positions, group, tf.size(groups)), group
+
     def _pool_level(self, features: tf.Tensor, boxes: tf.Tensor, stride: int) -> tf.Tensor:
         image_ids = tf.zeros(tf.shape(boxes)[:1], tf.int32)
         return self._pool(features, boxes, image_ids, self.pool_size, stride)

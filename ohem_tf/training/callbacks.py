@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from ohem_tf.errors import InputError, first_line
 from ohem_tf.files import atomic
+from ohem_tf.training.loss_scale import LossScaledSGD
 from ohem_tf.workdir import (
     CHECKPOINTS,
     LOG,
@@ -40,8 +41,8 @@ class Progress(keras.callbacks.ProgbarLogger):
 class TrainingLog(keras.callbacks.Callback):
     """Means over `log_every` steps, to the progress bar, TensorBoard and WORKDIR/log.jsonl.
 
-    Adds `learning_rate` and `images/s`. Stands first in the list of callbacks: those after it see
-    the means in `logs`.
+    Adds `learning_rate`, `images/s` and, in float16, `loss_scale`. Stands first in the list of
+    callbacks: those after it see the means in `logs`.
     """
 
     def __init__(self, workdir: str, images_per_step: int, log_every: int) -> None:
@@ -107,6 +108,8 @@ class TrainingLog(keras.callbacks.Callback):
     def _means(self) -> dict[str, float]:
         means = {n: float(np.mean([w[n] for w in self._window])) for n in sorted(self._window[0])}
         means["learning_rate"] = float(self.model.optimizer.learning_rate)
+        if isinstance(self.model.optimizer, LossScaledSGD):
+            means["loss_scale"] = float(tf.convert_to_tensor(self.model.optimizer.scale))
         seconds = time.perf_counter() - self._started
         means["images/s"] = len(self._window) * self._images_per_step / seconds
         return means

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from ohem_tf.devices import names, use
 from ohem_tf.errors import InputError
 
 
@@ -18,9 +19,10 @@ def strategy_for(devices: Sequence[str] | None, images_per_step: int) -> tf.dist
       images_per_step: N, over all replicas.
 
     Raises:
-      InputError: no such device here, or N is no multiple of their number.
+      InputError: no such device here, or out of reach of this process (see `devices.use`), or N
+        is no multiple of their number.
     """
-    available = [d.name.removeprefix("/device:") for d in tf.config.list_logical_devices()]
+    available = names()
     if not devices:  # as many GPUs as share N images evenly
         gpus = [d for d in available if d.startswith("GPU")]
         shared = max((n for n in range(1, len(gpus) + 1) if images_per_step % n == 0), default=0)
@@ -34,6 +36,7 @@ def strategy_for(devices: Sequence[str] | None, images_per_step: int) -> tf.dist
             f"config.train.images_per_step is {images_per_step}; it must be a multiple of the "
             f"number of devices, {len(devices)} (choose fewer with --devices)"
         )
+    devices = use(devices)
     if len(devices) > 1:
         # NCCL between GPUs. TensorFlow's collectives between CPUs mix up the sums of two strategies
         # in one process, so there the gradients are added on one device.

@@ -19,6 +19,7 @@ from ohem_tf.comparison.plan import Plan, Run
 from ohem_tf.comparison.results import RESULT
 from ohem_tf.comparison.run import execute, write_order
 from ohem_tf.comparison.summary import summarize
+from ohem_tf.devices import Share
 from ohem_tf.errors import InputError
 from ohem_tf.files import write_json
 from ohem_tf.paper.recipes import METHODS
@@ -243,7 +244,7 @@ def test_a_run_that_fails_stops_the_others_and_says_why(config_file, tmp_path, m
             return subprocess.Popen([sys.executable, "-c", code[run.seed]], stdout=output)
 
     monkeypatch.setattr(jobs, "_start", start)
-    monkeypatch.setattr(jobs, "shares", lambda count: [{"cores": "0"}] * count)
+    monkeypatch.setattr(jobs, "shares", lambda count: [Share((0,), None)] * count)
     monkeypatch.setitem(code, 2, code[0])
     monkeypatch.setitem(code, 3, code[0])
     with pytest.raises(InputError, match=r"^frcn seed 1: error: no room \(all its output: "):

@@ -112,3 +112,20 @@ def test_a_small_pool_size_is_not_made_coarser(kind, size):
     np.testing.assert_allclose(
         restored(coarse.numpy(), basis), pooler(features, boxes), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("kind", POOLING)
+@pytest.mark.parametrize("strides", [(16,), STRIDES])
+@pytest.mark.parametrize("count", [400, 0])
+def test_distinct_rois_are_those_of_distinct_rows(kind, strides, count):
+    """As TensorFlow's UniqueV2, which has no kernel on a GPU, finds them."""
+    boxes = rois(400)[:count]
+    boxes = np.concatenate([boxes, boxes[:20] + np.float32(0.25), boxes[:9] * [1, 1, 1, 2]])
+    boxes = np.concatenate([boxes, boxes[::-1]]).astype(np.float32)
+    pooler = RoIPooler(3, strides, kind)
+    first, group = (x.numpy() for x in tf.function(pooler.distinct)(tf.constant(boxes)))
+    cells = pooler.cells(boxes)
+    rows, row = (x.numpy() for x in tf.raw_ops.UniqueV2(x=cells, axis=[0]))
+    np.testing.assert_array_equal(group, row)
+    np.testing.assert_array_equal(cells.numpy()[first], rows)
+    np.testing.assert_array_equal(first, [np.flatnonzero(row == g)[0] for g in range(len(rows))])
