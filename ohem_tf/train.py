@@ -8,11 +8,13 @@ training resumes from the last checkpoint.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -29,9 +31,9 @@ from ohem_tf.files import make_folder
 from ohem_tf.inference.predict import Predictor, predict_split
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.models.roi_network import NON_FINITE
-from ohem_tf.training import callbacks
+from ohem_tf.training import callbacks, workers
 from ohem_tf.training.allocator import keep_freed_memory
-from ohem_tf.training.distribution import strategy_for
+from ohem_tf.training.distribution import distributed_batches, strategy_for
 from ohem_tf.workdir import CHECKPOINTS, TENSORBOARD, has_checkpoint, load_saved, save_config
 
 
@@ -40,6 +42,7 @@ def train(
     workdir: str,
     overrides: Mapping[str, Any] | None = None,
     devices: Sequence[str] | None = None,
+    strategy: str = "mirrored",
 ) -> FastRCNN:
     """Trains the detector of `config` in `workdir`, from its last checkpoint if it holds one.
 
@@ -49,15 +52,19 @@ def train(
       overrides: the fields of `config` that were given on the command line, for the record.
       devices: devices to train on; several: one replica each. Default: as many GPUs as share the
         images of a step evenly, else the CPU.
+      strategy: "mirrored": on `devices` of this machine; "multiworker": this process is one of
+        those that TF_CONFIG lists, each with all devices that it sees. Then each of them calls
+        this; the chief alone writes `workdir`, which all of them must see.
 
     Returns:
       The trained model.
 
     Raises:
       InputError: bad config or data, before training starts; a non-finite loss, with the step and
-        the ids of its images (the last good checkpoint stays).
+        the ids of its images, or another worker that is gone (the last good checkpoint stays).
     """
     validate(config)
+    chief = workers.is_chief(strategy, devices)
     fields = ("config.data.train_split", "config.data.eval_split")
     records = open_split(config.data.dir, config.data.train_split, fields[0])
     held_out = open_split(config.data.dir, config.data.eval_split, fields[1], annotated=False)
@@ -65,8 +72,11 @@ def train(
     make_folder(workdir, "workdir")
     _check_classes(workdir, records.classes, config.data.dir)
     keep_freed_memory()
-    strategy = strategy_for(devices, config.train.images_per_step)
-    with strategy.scope():
+    if strategy == "multiworker":
+        distribution = workers.multi_worker_strategy(config.train.images_per_step)
+    else:
+        distribution = strategy_for(devices, config.train.images_per_step)
+    with distribution.scope():
         model = experiment.build_model(config, len(records.classes), not has_checkpoint(workdir))
         model.compile(experiment.build_optimizer(config))
         model.optimizer.build(model.trainable_variables)
@@ -78,55 +88,98 @@ def train(
     first_step = model.step
     if not resumed:
         model.roi_head.set_target_statistics(*_target_statistics(config, records))
-    if first_step < config.train.steps:
-        _report_changes(config, workdir)
-        save_config(config, overrides or {}, records.classes, workdir)
+    several = strategy == "multiworker"
+    if several:
+        workers.agree(distribution, _in_common(config, records, first_step))
+    writers: list[keras.callbacks.Callback] = []
+    if chief:
+        if first_step < config.train.steps:
+            _report_changes(config, workdir)
+            save_config(config, overrides or {}, records.classes, workdir)
+        log = callbacks.TrainingLog(workdir, config.train.images_per_step, config.train.log_every)
+        keepers = _keepers(config, workdir, model, held_out, log)
+        if first_step >= config.train.steps:
+            print(f"{workdir}: already trained for {first_step} steps")
+            for callback in keepers:  # if it was interrupted there
+                callback.finish(model)
+        elif resumed:
+            print(f"resuming from {checkpoints.latest}")
+        writers = [log, checkpoints, *keepers, callbacks.Progress()]
+    if first_step >= config.train.steps:
+        return model
+    stream = experiment.training_stream(config, records)
+    try:
+        model.fit(
+            distributed_batches(distribution, stream, first_step),
+            steps_per_epoch=config.train.steps - first_step,
+            callbacks=writers,
+            verbose="auto" if chief else 0,
+            shuffle=False,
+        )
+        if several:  # the others stay until the chief has written everything
+            workers.agree(distribution, {"the last step": model.step})
+    except tf.errors.OpError as error:
+        last = tf.train.latest_checkpoint(os.path.join(workdir, CHECKPOINTS))
+        good = f"last good checkpoint: {last or 'none yet'}"
+        if NON_FINITE in str(error):
+            step = model.step
+            images = ", ".join(stream.image_ids(step))
+            raise InputError(
+                f"the loss is not finite in step {step + 1}, images {images}; training stopped, "
+                f"{good}; a lower config.train.learning_rate or more config.train.warmup_steps "
+                "may help"
+            ) from error
+        if several and isinstance(error, workers.PEER_ERRORS):
+            raise InputError(
+                f"another worker is gone ({type(error).__name__}); start all workers again to go "
+                f"on; {good}"
+            ) from error
+        raise
+    return model
+
+
+def _in_common(config: ConfigDict, records: RecordReader, first_step: int) -> dict[str, Any]:
+    """What all workers must hold alike; the records may lie in another folder on each."""
+    settings = json.loads(json.dumps(config.to_dict()))
+    del settings["data"]["dir"]
+    ends = [hashlib.sha256(records[i]).hexdigest() for i in (0, len(records) - 1)]
+    return {
+        "the config": settings,
+        "the records of config.data.train_split": [len(records), *ends],
+        "the step of the checkpoint in --workdir": first_step,
+    }
+
+
+def _keepers(
+    config: ConfigDict,
+    workdir: str,
+    model: FastRCNN,
+    held_out: RecordReader,
+    log: callbacks.TrainingLog,
+) -> list[callbacks.Snapshots | callbacks.Evaluation]:
+    """What keeps weights for good: snapshots, and those of the best mAP if it can be computed."""
     predictor = Predictor(model, experiment.detection_settings(config))
     truth = functools.cache(lambda: ground_truth(held_out))
-    log = callbacks.TrainingLog(workdir, config.train.images_per_step, config.train.log_every)
+    snapshots = callbacks.Snapshots(workdir, config.train.snapshot_every)
+    if not held_out.annotated:
+        print(
+            "config.data.eval_split has no annotations: no mAP, "
+            "see ohem_tf.evaluate --write_results"
+        )
+        return [snapshots]
     evaluation = callbacks.Evaluation(
         workdir,
         config.train.eval_every,
         lambda: metrics(
             truth(),
             predict_split(predictor, held_out),
-            records.classes,
+            held_out.classes,
             config.evaluation.method,
             config.evaluation.iou_threshold,
         ),
         log,
     )
-    keepers = [callbacks.Snapshots(workdir, config.train.snapshot_every)]
-    if held_out.annotated:
-        keepers.append(evaluation)
-    else:
-        print(f"{fields[1]} has no annotations: no mAP, see ohem_tf.evaluate --write_results")
-    if first_step >= config.train.steps:
-        print(f"{workdir}: already trained for {first_step} steps")
-        for callback in keepers:  # if it was interrupted there
-            callback.finish(model)
-        return model
-    if resumed:
-        print(f"resuming from {checkpoints.latest}")
-    stream = experiment.training_stream(config, records)
-    try:
-        model.fit(
-            stream.dataset(first_step),
-            steps_per_epoch=config.train.steps - first_step,
-            callbacks=[log, checkpoints, *keepers, callbacks.Progress()],
-            shuffle=False,
-        )
-    except tf.errors.InvalidArgumentError as error:
-        if NON_FINITE not in str(error):
-            raise
-        step = model.step
-        images = ", ".join(stream.image_ids(step))
-        raise InputError(
-            f"the loss is not finite in step {step + 1}, images {images}; training stopped, last "
-            f"good checkpoint: {checkpoints.latest or 'none yet'}; "
-            "a lower config.train.learning_rate or more config.train.warmup_steps may help"
-        ) from error
-    return model
+    return [snapshots, evaluation]
 
 
 def _check_classes(workdir: str, classes: tuple[str, ...], directory: str) -> None:
@@ -169,6 +222,13 @@ def define_flags() -> None:
         "Devices to train on, such as GPU:0,GPU:1. Default: as many GPUs as share the images of a "
         "step evenly, else the CPU.",
     )
+    flags.DEFINE_enum(
+        "strategy",
+        "mirrored",
+        workers.STRATEGIES,
+        "mirrored: the devices of this machine. multiworker: those of several machines, which "
+        "TF_CONFIG lists; the same command on each of them.",
+    )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -177,7 +237,7 @@ def main(argv: Sequence[str]) -> None:
     if given.config is None or given.workdir is None:
         raise InputError("give --config=configs/NAME.py and --workdir=DIR")
     overrides = config_flags.get_override_values(given["config"])
-    train(given.config, given.workdir, overrides, given.devices)
+    train(given.config, given.workdir, overrides, given.devices, given.strategy)
     print(f"checkpoints: {os.path.join(given.workdir, CHECKPOINTS)}")
     print(f"curves: tensorboard --logdir={os.path.join(given.workdir, TENSORBOARD)}")
 

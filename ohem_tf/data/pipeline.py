@@ -72,12 +72,22 @@ class TrainingStream:
         positions = range(step * self.images_per_step, (step + 1) * self.images_per_step)
         return [from_example(self.records[self.choice(p).record]).image_id for p in positions]
 
-    def dataset(self, first_step: int = 0) -> tf.data.Dataset:
+    def dataset(
+        self, first_step: int = 0, worker: int = 0, workers: int = 1, replicas: int = 1
+    ) -> tf.data.Dataset:
         """Batches from `first_step` on, without end.
 
+        The images of a step are dealt out in order: the first N / workers to worker 0, and of those
+        the first N / workers / replicas to its first replica.
+
+        Args:
+          first_step: the step of the first batch.
+          worker, workers: which of how many processes takes these batches.
+          replicas: of this worker; each step has a batch for each.
+
         Returns:
-          A data set of dicts; symbols N images, H x W the largest height and width of the batch,
-          R and G the largest number of proposals and of ground truth boxes:
+          A data set of dicts; symbols N images (of one replica), H x W the largest height and width
+          of the batch, R and G the largest number of proposals and of ground truth boxes:
             image [N, H, W, 3] float32 RGB in 0..255, resized, zeros at the bottom and right
             size [N, 2] int32 height and width of each resized image without the padding
             scale [N] float32 factor from original to resized pixels
@@ -102,10 +112,19 @@ class TrainingStream:
             example = self._example(parse_example(serialized), flipped, side)
             return {**example, "position": position}
 
-        first = first_step * self.images_per_step
-        dataset = tf.data.Dataset.range(first, np.iinfo(np.int64).max)
-        dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        dataset = dataset.padded_batch(self.images_per_step, drop_remainder=True)
+        per_replica = self.images_per_step // (workers * replicas)
+        mine = per_replica * replicas
+
+        def position(index: tf.Tensor) -> tf.Tensor:
+            return index // mine * self.images_per_step + worker * mine + index % mine
+
+        dataset = tf.data.Dataset.range(first_step * mine, np.iinfo(np.int64).max)
+        dataset = dataset.map(
+            lambda index: load(position(index)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        dataset = dataset.padded_batch(per_replica, drop_remainder=True)
         return dataset.prefetch(tf.data.AUTOTUNE)
 
     def _example(

@@ -296,6 +296,16 @@ class FastRCNN(keras.Model):
         if self.compiled and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
 
+    def _make_function(self, step_function: Callable[[Batch], dict[str, tf.Tensor]]) -> Callable:
+        """Over several machines Keras averages what a step reports along axis 0: it gets one."""
+        if not isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            return super()._make_function(step_function)
+
+        def step(batch: Batch) -> dict[str, tf.Tensor]:
+            return {name: value[None] for name, value in step_function(batch).items()}
+
+        return super()._make_function(step)
+
 
 def _accumulate(
     total: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor | None]

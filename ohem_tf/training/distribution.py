@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.devices import names, use
 from ohem_tf.errors import InputError
 
@@ -44,3 +45,20 @@ def strategy_for(devices: Sequence[str] | None, images_per_step: int) -> tf.dist
         add_up = None if on_gpu else tf.distribute.ReductionToOneDevice()
         return tf.distribute.MirroredStrategy(devices, cross_device_ops=add_up)
     return tf.distribute.OneDeviceStrategy(devices[0])
+
+
+def distributed_batches(
+    strategy: tf.distribute.Strategy, stream: TrainingStream, first_step: int
+) -> tf.distribute.DistributedDataset:
+    """The batches of `stream` from `first_step` on, for `fit` under `strategy`.
+
+    Each process reads and decodes its own images alone; which image comes at which step does not
+    depend on the number of processes and devices.
+    """
+
+    def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        workers = context.num_input_pipelines
+        replicas = context.num_replicas_in_sync // workers
+        return stream.dataset(first_step, context.input_pipeline_id, workers, replicas)
+
+    return strategy.distribute_datasets_from_function(batches)

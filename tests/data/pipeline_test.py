@@ -88,6 +88,27 @@ def test_the_stream_does_not_depend_on_how_it_is_batched(train):
         np.testing.assert_array_equal(pair["gt_boxes"][i][pair["gt_mask"][i]], one["gt_boxes"][0])
 
 
+@pytest.mark.parametrize(("workers", "replicas"), [(1, 3), (2, 1), (3, 2), (6, 1)])
+def test_the_images_of_a_step_are_dealt_out_in_order(train, workers, replicas):
+    """Whoever takes them, they are those of one process, each padded only as its batch needs."""
+    (whole,) = take(stream(train, 6), 1, first_step=5)
+    dealt = [
+        part
+        for worker in range(workers)
+        for part in stream(train, 6)
+        .dataset(5, worker, workers, replicas)
+        .take(replicas)
+        .as_numpy_iterator()
+    ]
+    assert {len(part["position"]) for part in dealt} == {6 // (workers * replicas)}
+    np.testing.assert_array_equal(np.concatenate([p["position"] for p in dealt]), range(30, 36))
+    images_dealt = [image for part in dealt for image in part["image"]]
+    for mine, image, (height, width) in zip(
+        images_dealt, whole["image"], whole["size"], strict=True
+    ):
+        np.testing.assert_array_equal(mine[:height, :width], image[:height, :width])
+
+
 @pytest.mark.parametrize("seed", [0, 7])
 def test_every_epoch_is_a_permutation(train, seed):
     for flip, copies in [("none", 1), ("random", 1), ("double", 2)]:
