@@ -7,24 +7,23 @@ Every annotation and image is checked first, then proposals are computed or read
 written atomically. Run again with the same flags it resumes from the shards that are
 finished; run with another --split it adds that split to the same data set, with the same classes.
 --no_annotations takes splits whose ground truth is not public (VOC12 test, COCO test-dev).
+--runner=DirectRunner (or Dataflow, Flink, Spark) computes proposals and shards on Apache Beam, see
+docs/cluster.md.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 from absl import flags
 
 from ohem_tf import errors
-from ohem_tf.data import checks, one_image, proposals, records, shards, splits, summary
+from ohem_tf.data import beam, one_image, proposals, records, shards, splits, summary
 from ohem_tf.data.options import SELECTIVE_SEARCH, Options
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
@@ -37,6 +36,8 @@ def prepare(options: Options) -> dict[str, Any]:
     Raises:
       InputError: bad input or flags; see checks.py, voc.py, coco.py, splits.py and proposals.py.
     """
+    if options.runner is not None:
+        beam.check(options.runner, options.beam_options)
     make_folder(options.output, "output")
     output = Path(options.output)
     source = None
@@ -76,19 +77,20 @@ def prepare(options: Options) -> dict[str, Any]:
             _resume(options, split.name, state, dataset, plan)
             for split, state, plan in zip(found, earlier, plans, strict=True)
         ]
-        settings = one_image.Settings(
+        record_settings = one_image.Settings(
             tuple(classes), options.selective_search_mode, options.min_proposal_size
         )
-        make_record = functools.partial(one_image.make_record, settings=settings)
-
-        def make_records(entries: Sequence[checks.Checked]) -> Iterator[one_image.Prepared]:
-            boxes: Iterable[np.ndarray | None] = itertools.repeat(None)
-            if source is not None:
-                boxes = (source.get(entry, options.min_proposal_size) for entry in entries)
-            return workers.map(make_record, entries, boxes)
-
         for split, plan, state in zip(found, plans, states, strict=True):
-            args = (split.entries, plan, state, make_records)
+            if options.runner is None:
+                write_all = functools.partial(
+                    shards.write_here, output, record_settings, source, workers
+                )
+            else:
+                job = beam.Job(output.resolve(), split.name, record_settings, how.get("opencv"))
+                write_all = functools.partial(
+                    beam.write, job, options.runner, options.beam_options, source
+                )
+            args = (split.entries, plan, state, write_all)
             written = shards.write(output, split.name, *args)
             info = summary.describe(split.entries, split.skipped, classes, plan, written)
             dataset["splits"][split.name] = info
@@ -208,6 +210,16 @@ def define_flags() -> None:
         "skip drops a bad object, or an image that cannot be read, and prints a count per cause.",
     )
     flags.DEFINE_integer("num_workers", None, "Processes. By default one for each core.")
+    flags.DEFINE_string(
+        "runner",
+        None,
+        "Beam runner for proposals and shards (extra [beam]): DirectRunner, DataflowRunner, "
+        "FlinkRunner, SparkRunner, ... By default the processes of --num_workers make them; images "
+        "are checked by those in either case.",
+    )
+    flags.DEFINE_string(
+        "beam_options", "", "Options of the runner, such as '--project=p --region=europe-west4'."
+    )
     flags.DEFINE_integer("shard_size", 256, "Images per shard: what a restart repeats at most.")
     flags.DEFINE_enum("selective_search_mode", "fast", proposals.MODES, "Kind of selective search.")
     flags.DEFINE_float("min_proposal_size", 2.0, "Least width and height of a proposal, in pixels.")

@@ -4,7 +4,7 @@
 into a record; `serialize` gives its bytes. They are functions of their arguments and of the one
 file (VOC: two files) that these name; they write nothing and keep nothing between calls, and
 arguments and results are picklable. So whatever runs over the images maps them: the processes of
-workers.py today, Beam's tomorrow. Checking is a function of its own because all images are checked
+workers.py, or Beam's (beam.py). Checking is a function of its own because all images are checked
 before the long work begins, and only then are the classes of a data set known; serializing is,
 because it takes TensorFlow, which worker processes should not load.
 """
@@ -56,7 +56,7 @@ class Prepared(NamedTuple):
 def check_image(image: checks.Entry | voc.Listed) -> checks.Checked:
     """Reads and checks one image, and its annotation where that is a file of its own (VOC).
 
-    This is what a worker process, or a Beam DoFn, maps over the images that a split lists.
+    This is what a worker process maps over the images that a split lists.
 
     Args:
       image: a COCO image with its objects, or the VOC image of an id.
@@ -74,7 +74,7 @@ def check_image(image: checks.Entry | voc.Listed) -> checks.Checked:
 def make_record(entry: checks.Checked, boxes: np.ndarray | None, settings: Settings) -> Prepared:
     """Makes the record of one checked image: reads it again, and searches it for proposals.
 
-    This is what a worker process, or a Beam DoFn, maps over the entries that `check_image` made.
+    This is what a worker process, here or on Beam, maps over the entries that `check_image` made.
 
     Args:
       entry: it is `readable`, and its objects are all of `settings.classes`.

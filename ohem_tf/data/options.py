@@ -26,6 +26,8 @@ class Options:
     no_annotations: bool = False
     on_bad_record: str = "error"
     num_workers: int = 1
+    runner: str | None = None
+    beam_options: str = ""
     shard_size: int = 256
     selective_search_mode: str = "fast"
     min_proposal_size: float = 2.0
@@ -56,6 +58,8 @@ class Options:
                 raise InputError(f"--{name}={value}: expected {{split}} in it, with several splits")
             if value is None and self.root is None:
                 raise InputError("--root: expected the folder that holds the data")
+        if self.beam_options and self.runner is None:
+            raise InputError(f"--beam_options={self.beam_options}: for a --runner; none is given")
         if self.classes is not None and (
             not all(self.classes) or len(set(self.classes)) < len(self.classes)
         ):

@@ -6,16 +6,20 @@ when the split is entered in dataset.json. A shard counts as finished when it st
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
-from ohem_tf.data import checks, one_image, records
+from ohem_tf.data import checks, one_image, proposals, records
+from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
 from ohem_tf.files import temporary_name, write_json
 
@@ -50,6 +54,11 @@ def fingerprint(settings: dict[str, Any]) -> str:
 def partial_path(output: Path, split: str) -> Path:
     """The file that says which shards of an unfinished split are done."""
     return output / f"{split}.partial.json"
+
+
+def beam_folder(output: Path, split: str) -> Path:
+    """Where a Beam job keeps what is to do and what is done, see beam.py."""
+    return output / f"{split}.beam"
 
 
 def earlier(output: Path, split: str, dataset: dict[str, Any]) -> dict[str, Any] | None:
@@ -87,14 +96,86 @@ def discard(output: Path, split: str) -> None:
     for pattern in (name, temporary_name(name)):
         for path in output.glob(pattern):
             path.unlink()
+    shutil.rmtree(beam_folder(output, split), ignore_errors=True)
     partial_path(output, split).unlink(missing_ok=True)
 
 
-def _intact(path: Path, count: int) -> bool:
+def intact(output: Path, shard: dict[str, Any]) -> bool:
+    """Whether the file of a shard is there and holds as many records as `write_one` said."""
     try:
-        return len(records.frame_offsets(path)) == count
+        return len(records.frame_offsets(output / shard["file"])) == shard["records"]
     except (OSError, InputError):
         return False
+
+
+class Todo(NamedTuple):
+    """A shard that is to be written: the name of its file, and its entries in order."""
+
+    name: str
+    entries: Sequence[checks.Checked]
+
+
+def write_one(
+    output: Path,
+    todo: Todo,
+    prepared: Iterator[one_image.Prepared],
+    classes: Sequence[str],
+    progress: Callable[[], Any] = lambda: None,
+) -> dict[str, Any]:
+    """Writes one shard, atomically.
+
+    Args:
+      output: the folder.
+      todo: the shard.
+      prepared: the records of its entries, in their order; only so many are taken from it.
+      classes: class names.
+      progress: called after each image.
+
+    Returns:
+      {"file", "records", and the sums of `one_image.Counts`}.
+    """
+    counts: list[one_image.Counts] = []
+
+    def serialized() -> Iterator[bytes]:
+        made = itertools.islice(prepared, len(todo.entries))
+        for _, image in zip(todo.entries, made, strict=True):
+            counts.append(image.counts)
+            yield one_image.serialize(image.record, classes)
+            progress()
+
+    records.write_shard(output / todo.name, serialized())
+    totals = dict(zip(one_image.Counts._fields, map(sum, zip(*counts, strict=True)), strict=True))
+    return {"file": todo.name, "records": len(counts), **totals}
+
+
+def write_here(
+    output: Path,
+    settings: one_image.Settings,
+    source: proposals.ProposalFile | None,
+    workers: Workers,
+    todo: Sequence[Todo],
+    progress: Callable[[], Any],
+) -> Iterator[dict[str, Any]]:
+    """Writes shards with the processes of `workers`, which search ahead over their ends.
+
+    Args:
+      output: the folder.
+      settings: of the records.
+      source: proposals computed elsewhere; None: selective search.
+      workers: the processes.
+      todo, progress: see `write`.
+
+    Yields:
+      What `write_one` returns of each, in order.
+    """
+    entries = [entry for shard in todo for entry in shard.entries]
+    boxes: Iterable[np.ndarray | None] = itertools.repeat(None)
+    if source is not None:
+        boxes = (source.get(entry, settings.min_proposal_size) for entry in entries)
+    make_record = functools.partial(one_image.make_record, settings=settings)
+    prepared = workers.map(make_record, entries, boxes)
+    for shard in todo:
+        yield write_one(output, shard, prepared, settings.classes, progress)
 
 
 def write(
@@ -103,19 +184,18 @@ def write(
     entries: Sequence[checks.Checked],
     settings: dict[str, Any],
     state: dict[str, Any] | None,
-    make_records: Callable[[Sequence[checks.Checked]], Iterator[one_image.Prepared]],
+    write_all: Callable[[Sequence[Todo], Callable[[], Any]], Iterator[dict[str, Any]]],
 ) -> list[dict[str, Any]]:
     """Writes the shards that are not finished yet.
 
     Args:
-      settings: of the split, as they go into dataset.json; "shard_size", "classes" and "proposals"
-        count here.
+      settings: of the split, as they go into dataset.json; "shard_size" and "proposals" count here.
       state: what `earlier` found (with these very settings), or None to start afresh.
-      make_records: gives the records of entries, in their order (see `one_image.make_record`);
-        called once, with the entries of all shards that are to be written.
+      write_all: writes shards, in whatever order, each with the result of `write_one`; called once,
+        with a function to call after each image.
 
     Returns:
-      For each shard {"file", "records", and the sums of `one_image.Counts`}.
+      For each shard what `write_one` returned.
     """
     size = settings["shard_size"]
     chunks = [entries[i : i + size] for i in range(0, len(entries), size)]
@@ -125,31 +205,20 @@ def write(
     done = {
         shard["file"]: shard
         for shard in (state["shards"] if state else [])
-        if _intact(output / shard["file"], shard["records"])
+        if intact(output, shard)
     }
-    todo = [(name, chunk) for name, chunk in zip(names, chunks, strict=True) if name not in done]
-    missing = [entry for _, chunk in todo for entry in chunk]
-    prepared = make_records(missing)
+    todo = [Todo(*pair) for pair in zip(names, chunks, strict=True) if pair[0] not in done]
     verb = "writing" if settings["proposals"]["method"] == "file" else "proposals"
-    kept = len(entries) - len(missing)
+    kept = len(entries) - sum(len(shard.entries) for shard in todo)
+
+    def note() -> None:
+        in_order = [done[name] for name in names if name in done]
+        left = {"fingerprint": fingerprint(settings), "settings": settings, "shards": in_order}
+        write_json(partial_path(output, split), left)
+
+    note()
     with tqdm(desc=f"{verb} {split}", total=len(entries), initial=kept, unit="image") as progress:
-        for name, chunk in todo:
-            counts: list[one_image.Counts] = []
-
-            def serialized(
-                chunk: Sequence[checks.Checked] = chunk, counts: list[one_image.Counts] = counts
-            ) -> Iterator[bytes]:
-                made = itertools.islice(prepared, len(chunk))
-                for _, image in zip(chunk, made, strict=True):
-                    counts.append(image.counts)
-                    yield one_image.serialize(image.record, settings["classes"])
-                    progress.update()
-
-            records.write_shard(output / name, serialized())
-            totals = map(sum, zip(*counts, strict=True))
-            done[name] = {"file": name, "records": len(chunk)}
-            done[name] |= zip(one_image.Counts._fields, totals, strict=True)
-            in_order = [done[name] for name in names if name in done]
-            left = {"fingerprint": fingerprint(settings), "settings": settings, "shards": in_order}
-            write_json(partial_path(output, split), left)
+        for written in write_all(todo, progress.update):
+            done[written["file"]] = written
+            note()
     return [done[name] for name in names]
