@@ -42,30 +42,25 @@ _COLUMNS = {
 }
 
 
-def select(
-    model: FastRCNN, sampler: HardMining, fg_iou: float, image: Batch
-) -> dict[str, tf.Tensor]:
-    """The hard RoIs of one image, ground truth boxes among them, and losses and labels of all."""
+def select(model: FastRCNN, sampler: HardMining, image: Batch) -> dict[str, tf.Tensor]:
+    """The hard RoIs of one image; boxes, losses and labels of all, ground truth among them."""
     features = model.image_features(image["image"])
-    boxes = tf.concat([image["gt_boxes"], image["proposals"]], axis=0)
-    rois = model.roi_network.match(boxes, image["gt_boxes"], image["gt_classes"], fg_iou)
+    rois = model.training_rois(image, features)
     losses = model.roi_network.losses(features, rois, image["scale"], None)
     return {
         "selected": sampler.hardest(rois, losses),
-        "boxes": boxes,
+        "boxes": rois.boxes,
         "losses": losses.ranking,
         "labels": rois.labels,
     }
 
 
-def measure(
-    model: FastRCNN, sampler: HardMining, fg_iou: float, batches: tf.data.Dataset
-) -> list[dict]:
+def measure(model: FastRCNN, sampler: HardMining, batches: tf.data.Dataset) -> list[dict]:
     """`select` for every image, as numpy arrays."""
 
     @tf.function(input_signature=[batches.element_spec])
     def compiled(batch: Batch) -> dict[str, tf.Tensor]:
-        return select(model, sampler, fg_iou, unbatch(batch)[0])
+        return select(model, sampler, unbatch(batch)[0])
 
     return [{k: v.numpy() for k, v in compiled(batch).items()} for batch in batches]
 
@@ -153,7 +148,7 @@ def main(_: list[str]) -> None:
     before = None
     for step, path in tqdm(snapshots(given.workdir).items(), desc="snapshots"):
         trained.restore(path)
-        images = measure(trained.model, sampler, trained.config.fg_iou, batches)
+        images = measure(trained.model, sampler, batches)
         for image, boxes in zip(images, difficult, strict=True):
             image["difficult"] = boxes
         points.append({"step": step, **figures(images, before, trained.config.fg_iou)})

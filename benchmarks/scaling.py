@@ -15,16 +15,14 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 from absl import flags
 from ml_collections import ConfigDict, config_flags
-from tqdm import tqdm
 
-from benchmarks.step_time import example
+from benchmarks.step_time import example, rounds, setting
 from ohem_tf import experiment
 from ohem_tf.comparison.page import read_introduction
 from ohem_tf.config import validate
@@ -84,15 +82,10 @@ def measure(
         f"1 device, {images // count} images": (devices[:1], few),
     }
     steps = {name: compiled_step(config, *way) for name, way in ways.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
     for step, _ in steps.values():  # traces, and lets memory and libraries settle
         step()
         step()
-    for _ in tqdm(range(repeats), desc="measuring", unit="round"):
-        for name, (step, _) in steps.items():
-            start = time.perf_counter()
-            step()
-            seconds[name].append(time.perf_counter() - start)
+    seconds = rounds({name: step for name, (step, _) in steps.items()}, repeats)
     return seconds, max(size for _, size in steps.values())
 
 
@@ -138,18 +131,11 @@ def main(argv: Sequence[str]) -> None:
     logical = [tf.config.LogicalDeviceConfiguration()] * len(devices)
     tf.config.set_logical_device_configuration(cpu, logical)
     seconds, gradients = measure(config, devices, given.proposals, given.repeats)
-    height = min(config.data.shortest_sides)
     facts = {
         "devices": f"{', '.join(devices)} ({len(os.sched_getaffinity(0))} cores)",
-        "backbone": config.backbone.name,
         "sampler": config.sampler,
-        "arithmetic": config.dtype,
-        "image": f"{height} x {min(config.data.longest_side, height * 4 // 3)} px",
-        "proposals of an image": given.proposals,
-        "fully connected": " and ".join(map(str, config.head.hidden)),
         "gradients of a replica": f"{gradients / 1e6:.0f} MB",
-        "rounds": given.repeats,
-        "TensorFlow": tf.__version__,
+        **setting(config, given.proposals, given.repeats),
     }
     base = os.path.join(given.output, "scaling")
     text = page(seconds, facts, read_introduction(base, "# A step on one device and on several"))

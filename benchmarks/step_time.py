@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -105,7 +105,7 @@ def measure(config: ConfigDict, proposals: int, repeats: int) -> dict[str, dict]
     batch = example(config, proposals)
     steps = compiled_steps(config)
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    results: dict[str, dict] = {name: {"seconds": []} for name in steps}
+    results: dict[str, dict] = {name: {} for name in steps}
     for name, step in steps.items():  # traces, and lets memory and libraries settle
         for _ in range(2):
             step(batch)["loss/hard"].numpy()
@@ -113,12 +113,38 @@ def measure(config: ConfigDict, proposals: int, repeats: int) -> dict[str, dict]
             tf.config.experimental.reset_memory_stats("GPU:0")
             step(batch)["loss/hard"].numpy()
             results[name]["peak_bytes"] = tf.config.experimental.get_memory_info("GPU:0")["peak"]
+    timed = {name: lambda f=step: f(batch)["loss/hard"].numpy() for name, step in steps.items()}
+    for name, seconds in rounds(timed, repeats).items():
+        results[name]["seconds"] = seconds
+    return results
+
+
+def rounds(steps: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """{name: seconds of each round} of steps that take turns, so that all meet the same load."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in tqdm(range(repeats), desc="measuring", unit="round"):
         for name, step in steps.items():
             start = time.perf_counter()
-            step(batch)["loss/hard"].numpy()
-            results[name]["seconds"].append(time.perf_counter() - start)
-    return results
+            step()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def setting(config: ConfigDict, proposals: int, repeats: int) -> dict[str, object]:
+    """What the steps were, for the page: {fact: value}."""
+    height = min(config.data.shortest_sides)
+    return {
+        "backbone": os.path.basename(config.backbone.name),
+        "arithmetic": config.dtype,
+        "image": f"{height} x {min(config.data.longest_side, height * 4 // 3)} px",
+        "images a step (N)": config.train.images_per_step,
+        "RoIs a step (B)": config.train.rois_per_step,
+        "proposals of an image": proposals,
+        "pooling": config.head.pooling,
+        "fully connected": " and ".join(map(str, config.head.hidden)),
+        "rounds": repeats,
+        "TensorFlow": tf.__version__,
+    }
 
 
 def page(results: dict[str, dict], facts: dict[str, object], intro: str) -> str:
@@ -162,18 +188,9 @@ def main(argv: Sequence[str]) -> None:
         tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
         for gpu in tf.config.list_physical_devices("GPU")
     ]
-    height = min(config.data.shortest_sides)
     facts = {
         "device": gpus[0] if gpus else f"CPU, {len(os.sched_getaffinity(0))} cores",
-        "backbone": config.backbone.name,
-        "arithmetic": config.dtype,
-        "image": f"{height} x {min(config.data.longest_side, height * 4 // 3)} px",
-        "images a step (N)": config.train.images_per_step,
-        "RoIs a step (B)": config.train.rois_per_step,
-        "proposals of an image": given.proposals,
-        "fully connected": " and ".join(map(str, config.head.hidden)),
-        "rounds": given.repeats,
-        "TensorFlow": tf.__version__,
+        **setting(config, given.proposals, given.repeats),
     }
     base = os.path.join(given.output, "step_time")
     text = page(results, facts, read_introduction(base, "# Seconds of a training step"))

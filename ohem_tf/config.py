@@ -73,6 +73,8 @@ def validate(config: ConfigDict) -> None:
 
     images, rois = config.train.images_per_step, config.train.rois_per_step
     _check(rois % images == 0, "train.rois_per_step", rois, f"a multiple of N = {images} images")
+    few, least = config.ohem.candidates, rois // images
+    _check(few == 0 or few >= least, "ohem.candidates", few, f"0, or at least B/N = {least}")
     low, high = config.heuristic.bg_lo, config.heuristic.bg_hi
     _check(low <= high, "heuristic.bg_lo", low, f"at most bg_hi = {high}")
     _check(high <= config.fg_iou, "heuristic.bg_hi", high, f"at most fg_iou = {config.fg_iou}")

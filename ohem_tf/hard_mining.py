@@ -94,12 +94,16 @@ class HardMining(HardMiningSettings, Sampler):
         assert losses is not None
         return self.hardest(rois, losses)
 
+    def hardness(self, losses: RoILosses) -> tf.Tensor:
+        """[R] what RoIs are ranked by."""
+        return losses.cls if self.rank_by == "cls" else losses.ranking
+
     def hardest(self, rois: RoIs, losses: RoILosses) -> tf.Tensor:
         """[K] int32 indices of the hard RoIs, sorted by descending loss.
 
         With a limit on foreground, the hardest of it first, then background.
         """
-        hardness = losses.cls if self.rank_by == "cls" else losses.ranking
+        hardness = self.hardness(losses)
         labels = rois.labels if self.per_label else None
 
         def hardest_of(count: int | tf.Tensor, valid: tf.Tensor | None = None) -> tf.Tensor:

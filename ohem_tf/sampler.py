@@ -71,6 +71,10 @@ class Sampler:
         """
         raise NotImplementedError(f"{type(self).__name__} has no select()")
 
+    def hardness(self, losses: RoILosses) -> tf.Tensor:
+        """[R] what `candidates` are chosen by, the highest first."""
+        return losses.ranking
+
     def weights(
         self, rois: RoIs, losses: RoILosses | None, selected: tf.Tensor
     ) -> tf.Tensor | None:

@@ -99,7 +99,7 @@ BAD = {
     "ohem.rank_by": ("box",),
     "ohem.fg_fraction": (25.0, -0.1),
     "ohem.chunk": (-1,),
-    "ohem.candidates": (-1,),
+    "ohem.candidates": (-1, 63),  # B/N is 64
     "heuristic.fg_fraction": (25.0,),
     "heuristic.bg_lo": (0.6, -0.1),  # 0.6 is above bg_hi
     "heuristic.bg_hi": (0.6, 1.1),  # 0.6 is above fg_iou

@@ -34,11 +34,12 @@ def trained(tmp_path):
 
 def test_candidates_agree_when_all_rois_are_candidates(trained):
     found = candidates.agreement(trained, [1, 1000], trained.batches(100))
-    assert len(found) == 8  # all images, though a step would take two
-    for image in found:
-        some, everything = image["shares"]
-        assert 0 <= some <= everything == 1.0
-        assert image["depth"][0] >= trained.hard_mining().rois_per_image == 4
+    assert found.alike.shape == (8, 2)  # all images, though a step would take two
+    some, everything = found.alike.T
+    assert np.all((some >= 0) & (some <= 1))
+    assert np.all(everything == 1.0)
+    assert trained.hard_mining().rois_per_image == 4
+    assert np.all((found.depth >= 4) & (found.depth <= found.rois))
 
 
 def test_figures_of_a_selection_by_hand():

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from ohem_tf import experiment
-from ohem_tf.config import validate
+from ohem_tf.config import paper, validate
 from ohem_tf.errors import InputError
 from ohem_tf.paper.recipes import METHODS
 from ohem_tf.workdir import CONFIG, compared_workdir
@@ -77,11 +77,7 @@ class Plan:
             "--search_steps": self.search_steps,
         }
         free = _FREE | {"seed"} | ({"train.learning_rate"} if self.learning_rates else set())
-        fields = {
-            f"config.{f}": v for f, v in _flat(self.config.to_dict()).items() if f not in free
-        }
-        for field in _PATHS:
-            fields[field] = os.path.basename(os.path.normpath(fields[field]))
+        fields = _fields(self.config, free)
         return fields | (chosen_by if self.learning_rates else {})
 
     def check(self) -> None:
@@ -172,6 +168,11 @@ class Plan:
         return config
 
 
+def defaults() -> dict[str, Any]:
+    """`Plan.settings` of a config that says nothing, without what those of another may lack."""
+    return _fields(paper(), _FREE | {"seed", "train.learning_rate"})
+
+
 def check_workdir(run: Run, any_rate: bool = False) -> None:
     """Raises InputError if the workdir of a run holds a training with other settings.
 
@@ -190,6 +191,14 @@ def check_workdir(run: Run, any_rate: bool = False) -> None:
                 f"--workdir: {run.workdir} was trained with config.{field} = {before.get(field)}, "
                 f"not {now[field]}; give another --workdir, or delete that folder"
             )
+
+
+def _fields(config: ConfigDict, free: set[str]) -> dict[str, Any]:
+    """{"config.FIELD": value} without `free`; of paths the last part."""
+    fields = {f"config.{f}": v for f, v in _flat(config.to_dict()).items() if f not in free}
+    for field in _PATHS:
+        fields[field] = os.path.basename(os.path.normpath(fields[field]))
+    return fields
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from ohem_tf.comparison import results
-from ohem_tf.comparison.plan import Plan, Run
+from ohem_tf.comparison.plan import Plan, Run, defaults
 from ohem_tf.data.joined import open_split
 from ohem_tf.errors import InputError
 from ohem_tf.files import make_folder, write_json
@@ -54,7 +54,8 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def _check(path: str, content: dict[str, Any], plan: Plan) -> None:
-    theirs, ours = content["settings"], plan.settings()
+    # A field that is newer than the file, or older than this program, was at its default.
+    theirs, ours = ({**defaults(), **x} for x in (content["settings"], plan.settings()))
     for name in sorted({*theirs, *ours}):
         if theirs.get(name) != ours.get(name):
             raise InputError(

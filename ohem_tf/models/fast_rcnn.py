@@ -125,7 +125,7 @@ class FastRCNN(keras.Model):
             # 1. Conv network, once.
             features = self._features(image["image"])
             with tape.stop_recording():
-                rois = self._training_rois(image, features)
+                rois = self.training_rois(image, features)
                 # 2. Read-only RoI network: all RoIs, forward only, if the sampler looks at losses.
                 all_losses = self._read_only_losses(features, rois, image)
                 # 3. Hard RoI selection: NMS on the losses (or another sampler's choice).
@@ -219,6 +219,16 @@ class FastRCNN(keras.Model):
             raise InputError("proposals: this model needs them with each image, and has none")
         return self._proposer(features, size, scale)
 
+    def training_rois(self, image: Batch, features: Features) -> RoIs:
+        """The RoIs of a training step on one image: ground truth boxes, then proposals; matched.
+
+        Args:
+          image: of `batches.unbatch`.
+          features: of `image_features`.
+        """
+        proposals = self._proposals(image, features)
+        return self._matched(tf.concat([image["gt_boxes"], proposals], axis=0), image)
+
     def proposal_losses(self, batch: Batch) -> list[RoILosses]:
         """Losses of all proposals of each of the N images of `batch` (paper, figure 3).
 
@@ -269,11 +279,6 @@ class FastRCNN(keras.Model):
             return image["proposals"]
         return self.propose(features, tf.shape(image["image"])[:2], image["scale"])
 
-    def _training_rois(self, image: Batch, features: Features) -> RoIs:
-        """Ground truth boxes and proposals, matched."""
-        proposals = self._proposals(image, features)
-        return self._matched(tf.concat([image["gt_boxes"], proposals], axis=0), image)
-
     def _matched(self, boxes: tf.Tensor, image: Batch) -> RoIs:
         return self.roi_network.match(boxes, image["gt_boxes"], image["gt_classes"], self._fg_iou)
 
@@ -283,9 +288,8 @@ class FastRCNN(keras.Model):
         if not sampler.needs_losses:
             return None
         seed = self._random_seed(image, _READ_ONLY_DROPOUT) if sampler.dropout else None
-        return self.roi_network.read_only_losses(
-            features, rois, image["scale"], seed, sampler.chunk, sampler.candidates
-        )
+        options = (sampler.chunk, sampler.candidates, sampler.hardness)
+        return self.roi_network.read_only_losses(features, rois, image["scale"], seed, *options)
 
     def _random_seed(self, image: Batch, purpose: int) -> tf.Tensor:
         position = tf.cast(image["position"], tf.int32)

@@ -63,11 +63,12 @@ class RoINetwork:
         dropout_seed: tf.Tensor | None,
         chunk: int = 0,
         candidates: int = 0,
+        hardness: Callable[[RoILosses], tf.Tensor] = lambda losses: losses.ranking,
     ) -> RoILosses:
         """The losses of `rois` forward only: nothing is kept for a backward pass.
 
         With `candidates`, the losses of all RoIs are estimated (see `estimates`), and those of the
-        `candidates` RoIs for which that gives most are then computed as they are; the others keep
+        `candidates` RoIs that seem hardest are then computed as they are; the others keep
         their estimates. The RoIs that hard mining selects reach down to two or three times their
         number in the order of the losses, because of the NMS; that far down, and some way further,
         the estimates need not be right. benchmarks/candidates.py measures how often it errs.
@@ -76,6 +77,7 @@ class RoINetwork:
           features, rois, scale, dropout_seed: as in `losses`.
           chunk: RoIs per forward step, to bound its memory; 0 takes all at once.
           candidates: how many losses are exact; 0: all.
+          hardness: [R] of losses, what candidates are chosen by.
         """
         features = self.forward_only([tf.stop_gradient(x) for x in features])
         if not candidates:
@@ -89,7 +91,7 @@ class RoINetwork:
             return _in_chunks(exact, rois, chunk)
         estimates = _in_chunks(lambda some, _: self.estimates(features, some, scale), rois, chunk)
         count = tf.minimum(candidates, tf.shape(rois.labels)[0])
-        best = tf.math.top_k(estimates.ranking, count, sorted=False).indices
+        best = tf.math.top_k(hardness(estimates), count, sorted=False).indices
         exact_losses = self.losses(features, rois.take(best), scale, dropout_seed)
         return RoILosses(
             *(
@@ -99,9 +101,10 @@ class RoINetwork:
         )
 
     def estimates(self, features: Features, rois: RoIs, scale: tf.Tensor) -> RoILosses:
-        """About the losses of `rois`, forward only and without dropout, at a fifth of the cost.
+        """About the losses of `rois`, forward only and without dropout.
 
-        The network is the same, but pooling is coarser (see `RoIPooler.coarse`).
+        The network is the same, but pooling is coarser (see `RoIPooler.coarse`): for P = 7, fc6
+        has a fifth of the arithmetic.
 
         Args:
           features, rois, scale: as in `losses`.

@@ -116,7 +116,7 @@ def _evaluations(path: str) -> list[str]:
         runs = json.load(file)["runs"]
     workdirs = [compared_workdir(path, run["method"], run["seed"]) for run in runs]
     files = [os.path.join(workdir, COMPARED_METRICS) for workdir in workdirs]
-    return [file for file in files if os.path.exists(file)]
+    return [file for file in files if os.path.exists(file)] or [path]
 
 
 def build(runs: Sequence[Run]) -> list[Table]:

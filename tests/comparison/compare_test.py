@@ -123,8 +123,12 @@ def test_two_methods_and_two_seeds(config_file, tmp_path, in_this_process):
     (tmp_path / "moved").rename(tmp_path / "frcn" / "seed-1" / RESULT)
 
     # On another machine, with what was found here and one more method: only that is trained.
-    elsewhere = tmp_path / "elsewhere"
-    known = f"--reuse={tmp_path}/compare.json"
+    elsewhere, older = tmp_path / "elsewhere", json.loads((tmp_path / "compare.json").read_text())
+    del older["settings"]["config.ohem.candidates"]  # a field that was new since, at its default
+    (tmp_path / "older.json").write_text(json.dumps(older))
+    older["settings"]["config.ohem.candidates"] = 8
+    (tmp_path / "changed.json").write_text(json.dumps(older))
+    known = f"--reuse={tmp_path}/older.json"
     more = compare(
         config_file,
         elsewhere,
@@ -145,6 +149,7 @@ def test_two_methods_and_two_seeds(config_file, tmp_path, in_this_process):
         ("--config.data.eval_split=val[:3]", "config.data.eval_split = val, not val[:3]"),
         ("--learning_rates=0.1", "--learning_rates = None, not [0.1]"),
         (f"--reuse={config_file}", "cannot be read"),
+        (f"--reuse={tmp_path}/changed.json", "config.ohem.candidates = 8, not 0"),
         (f"--reuse={tmp_path}/frcn/seed-0/config.json", "is not the json that ohem_tf.compare"),
     ):
         refused = compare(config_file, tmp_path / "refused", known, "--search_steps=2", flag)

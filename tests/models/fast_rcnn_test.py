@@ -211,7 +211,7 @@ def read_only(model, **options):
     """Losses of all RoIs of `one_image`, forward only."""
     (image,) = unbatch(one_image())
     features = model._features(image["image"])
-    rois = model._training_rois(image, features)
+    rois = model.training_rois(image, features)
     return model.roi_network.read_only_losses(features, rois, image["scale"], None, **options)
 
 
@@ -221,7 +221,7 @@ def test_candidates_are_exact_and_the_others_estimated(pooling, chunk):
     model = tiny.model(OHEM, pool_size=5, pooling=pooling)
     (image,) = unbatch(one_image())
     features = model._features(image["image"])
-    rois = model._training_rois(image, features)
+    rois = model.training_rois(image, features)
     everything = len(rois.labels)
     exact = read_only(model)
     estimates = model.roi_network.estimates(features, rois, image["scale"])
@@ -236,6 +236,20 @@ def test_candidates_are_exact_and_the_others_estimated(pooling, chunk):
             np.testing.assert_allclose(
                 values[others], getattr(estimates, name).numpy()[others], rtol=1e-4, atol=1e-6
             )
+
+
+def test_candidates_are_those_that_the_sampler_ranks_first():
+    model = tiny.model(OHEM, pool_size=5)
+    (image,) = unbatch(one_image())
+    features = model._features(image["image"])
+    rois = model.training_rois(image, features)
+    estimates = model.roi_network.estimates(features, rois, image["scale"])
+    for rank_by in ("loss", "cls"):
+        sampler = HardMining(8, rank_by=rank_by)
+        found = read_only(model, candidates=6, hardness=sampler.hardness)
+        by = {"loss": estimates.cls + estimates.box, "cls": estimates.cls}[rank_by]
+        chosen = np.flatnonzero(found.cls.numpy() != estimates.cls.numpy())
+        assert set(chosen) == set(np.argsort(-by.numpy(), kind="stable")[:6])
 
 
 def test_a_step_with_all_rois_as_candidates_is_the_papers():
