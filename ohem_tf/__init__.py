@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from ohem_tf.models.backbones import Backbone
     from ohem_tf.models.fast_rcnn import FastRCNN
     from ohem_tf.models.heads import RoIHead
+    from ohem_tf.models.proposers import Proposer
+    from ohem_tf.models.pyramid import FeaturePyramid
+    from ohem_tf.models.rpn import RegionProposalNetwork
     from ohem_tf.reweighting import ImportanceReweighting
     from ohem_tf.sampler import RoIs, Sampler
     from ohem_tf.sampling import HeuristicSampling, IoUBalancedSampling
-    from ohem_tf.settings import DetectionSettings
+    from ohem_tf.settings import DetectionSettings, RPNSettings
     from ohem_tf.training.optimizer import CaffeSGD, StepDecay
 
 __all__ = [
@@ -33,12 +36,16 @@ __all__ = [
     "DetectionSettings",
     "Detections",
     "FastRCNN",
+    "FeaturePyramid",
     "HardMining",
     "HeuristicSampling",
     "ImportanceReweighting",
     "IoUBalancedSampling",
     "Predictor",
+    "Proposer",
+    "RPNSettings",
     "RecordReader",
+    "RegionProposalNetwork",
     "RoIHead",
     "RoIs",
     "Sampler",
@@ -53,12 +60,16 @@ _MODULES = {
     "DetectionSettings": "settings",
     "Detections": "inference.detection",
     "FastRCNN": "models.fast_rcnn",
+    "FeaturePyramid": "models.pyramid",
     "HardMining": "hard_mining",
     "HeuristicSampling": "sampling",
     "ImportanceReweighting": "reweighting",
     "IoUBalancedSampling": "sampling",
     "Predictor": "inference.predict",
+    "Proposer": "models.proposers",
+    "RPNSettings": "settings",
     "RecordReader": "data.records",
+    "RegionProposalNetwork": "models.rpn",
     "RoIHead": "models.heads",
     "RoIs": "sampler",
     "Sampler": "sampler",

@@ -140,3 +140,10 @@ def scale(boxes: Array, s: Array | float) -> tf.Tensor:
     ymin, xmin, ymax, xmax = _edges(boxes)
     s = tf.cast(s, tf.float32)
     return tf.stack([s * ymin, s * xmin, s * (ymax - 1.0) + 1.0, s * (xmax - 1.0) + 1.0], axis=-1)
+
+
+def unscale(boxes: Array, s: Array | float) -> tf.Tensor:
+    """The inverse of `scale`: `boxes` [..., 4] of the resized image in original pixels."""
+    ymin, xmin, ymax, xmax = _edges(boxes)
+    s = tf.cast(s, tf.float32)
+    return tf.stack([ymin / s, xmin / s, (ymax - 1.0) / s + 1.0, (xmax - 1.0) / s + 1.0], axis=-1)

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
-from ohem_tf import devices
+from ohem_tf import devices, experiment
 from ohem_tf.comparison import jobs, page, results, reuse
 from ohem_tf.comparison.plan import Plan, Run, check_workdir
 from ohem_tf.comparison.run import write_order
@@ -100,6 +100,8 @@ def _check_data(plan: Plan) -> None:
     train = open_split(data.dir, data.train_split, fields[0])
     held_out = open_split(data.dir, data.eval_split, fields[1])
     check_classes(fields[1], held_out.classes, fields[0], train.classes)
+    for field, split in zip(fields, (train, held_out), strict=True):
+        experiment.check_proposals(plan.config, split, field)
     objects = sum(
         int(sum(~image["difficult"])) for image in report.ignoring_crowds(ground_truth(held_out))
     )

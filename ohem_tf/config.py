@@ -31,6 +31,7 @@ def validate(config: ConfigDict) -> None:
     """Raises InputError for a setting that cannot work, naming the field."""
     _one_of(config, "sampler", settings.SAMPLERS)
     _one_of(config, "dtype", settings.DTYPES)
+    _one_of(config, "proposals", settings.PROPOSALS)
     _one_of(config, "ohem.rank_by", settings.RANKINGS)
     _one_of(config, "data.flip", settings.FLIPS)
     _one_of(config, "head.pooling", settings.POOLING)
@@ -39,7 +40,9 @@ def validate(config: ConfigDict) -> None:
     _one_of(config, "detection.nms", settings.NMS_METHODS)
     _one_of(config, "evaluation.method", settings.AP_METHODS)
     positive = (
-        "data.longest_side backbone.feature_scale head.pool_size train.steps "
+        "data.longest_side backbone.feature_scale pyramid.channels rpn.channels "
+        "rpn.anchors_per_image rpn.train_candidates rpn.train_proposals rpn.test_candidates "
+        "rpn.test_proposals head.pool_size train.steps "
         "train.images_per_step train.gamma "
         "train.rois_per_step train.learning_rate train.log_every train.checkpoint_every "
         "train.keep_checkpoints iou_balanced.bins isr.fg_power isr.bg_power detection.longest_side "
@@ -48,13 +51,13 @@ def validate(config: ConfigDict) -> None:
     for name in positive.split():
         _check(_get(config, name) > 0, name, _get(config, name), "a number > 0")
     not_negative = (
-        "seed data.max_proposals ohem.chunk ohem.candidates train.warmup_steps "
+        "seed data.max_proposals rpn.min_size ohem.chunk ohem.candidates train.warmup_steps "
         "train.weight_decay train.eval_every train.snapshot_every"
     )
     for name in not_negative.split():
         _check(_get(config, name) >= 0, name, _get(config, name), "a number >= 0")
     fractions = (
-        "data.crowd_ioa fg_iou "
+        "data.crowd_ioa rpn.fg_iou rpn.bg_iou rpn.fg_fraction rpn.nms_iou fg_iou "
         "ohem.iou_threshold ohem.fg_fraction heuristic.fg_fraction heuristic.bg_lo heuristic.bg_hi "
         "iou_balanced.fg_fraction isr.fg_fraction isr.score_threshold isr.group_iou isr.bias "
         "detection.score_threshold detection.rescore_threshold detection.rescore_nms_iou "
@@ -70,6 +73,27 @@ def validate(config: ConfigDict) -> None:
         values = _get(config, name)
         ok = len(values) > 0 and all(isinstance(v, int) and v > 0 for v in values)
         _check(ok, name, values, "one or more whole numbers > 0")
+    for name in ("rpn.anchor_scales", "rpn.aspect_ratios"):
+        values = _get(config, name)
+        ok = len(values) > 0 and all(v > 0 for v in values)
+        _check(ok, name, values, "one or more numbers > 0")
+    levels = config.pyramid.levels
+    ok = not levels or (levels[0] > 0 and tuple(levels) == tuple(range(levels[0], levels[-1] + 1)))
+    _check(ok, "pyramid.levels", levels, "consecutive whole numbers > 0, or ()")
+    _check(
+        not (levels and config.backbone.layer),
+        "backbone.layer",
+        config.backbone.layer,
+        "'' with pyramid.levels, which cut the backbone at several layers",
+    )
+    low, high = config.rpn.bg_iou, config.rpn.fg_iou
+    _check(low <= high, "rpn.bg_iou", low, f"at most rpn.fg_iou = {high}")
+    _check(
+        config.proposals == "records" or config.head.target_normalisation == "fixed",
+        "head.target_normalisation",
+        config.head.target_normalisation,
+        "'fixed' with proposals 'rpn': there are none yet to compute statistics of",
+    )
 
     images, rois = config.train.images_per_step, config.train.rois_per_step
     _check(rois % images == 0, "train.rois_per_step", rois, f"a multiple of N = {images} images")

@@ -85,6 +85,8 @@ def evaluate(
             f"{config.data.dir}: its classes {', '.join(records.classes)} are not those of the "
             f"model in {workdir}: {', '.join(classes)}"
         )
+    if not from_results:
+        experiment.check_proposals(config, records, field)
     if write_results:
         results.check_folder(write_results, classes, records.category_ids)
     truth = ground_truth(records)

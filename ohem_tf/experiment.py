@@ -16,10 +16,11 @@ from ohem_tf.hard_mining import HardMining, MaskedHardMining
 from ohem_tf.models import backbones, pretrained
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.models.heads import RoIHead
+from ohem_tf.models.rpn import RegionProposalNetwork
 from ohem_tf.reweighting import ImportanceReweighting
 from ohem_tf.sampler import Sampler
 from ohem_tf.sampling import HeuristicSampling, IoUBalancedSampling
-from ohem_tf.settings import DetectionSettings
+from ohem_tf.settings import DetectionSettings, RPNSettings
 from ohem_tf.training.loss_scale import LossScaledSGD
 from ohem_tf.training.optimizer import CaffeSGD, StepDecay
 from ohem_tf.workdir import CONFIG, checkpoint_path, load_saved, restore
@@ -40,7 +41,12 @@ def build_model(config: ConfigDict, num_classes: int, load_weights: bool = True)
     settings = config.backbone.to_dict()
     if not load_weights:
         settings["weights"] = "none"
-    backbone, fully_connected = backbones.build(**settings, dtype=config.dtype)
+    backbone, fully_connected = backbones.build(
+        **settings,
+        pyramid_levels=config.pyramid.levels,
+        pyramid_channels=config.pyramid.channels,
+        dtype=config.dtype,
+    )
     head = RoIHead(
         num_classes,
         backbone.channels,
@@ -50,9 +56,29 @@ def build_model(config: ConfigDict, num_classes: int, load_weights: bool = True)
         config.dtype,
     )
     pretrained.init_fc_layers(head.hidden, fully_connected, config.backbone.weights)
+    proposer = None
+    if config.proposals == "rpn":
+        settings = RPNSettings(**config.rpn)
+        proposer = RegionProposalNetwork(
+            backbone.channels, backbone.strides, settings, config.dtype
+        )
+    sampler = build_sampler(config)
     return FastRCNN(
-        backbone, head, build_sampler(config), config.head.pooling, config.fg_iou, config.seed
+        backbone, head, sampler, config.head.pooling, config.fg_iou, config.seed, proposer
     )
+
+
+def check_proposals(config: ConfigDict, records: RecordReader, field: str) -> None:
+    """Raises InputError if the model of `config` needs proposals that `records` do not hold.
+
+    `field` is where the split is named, for the message.
+    """
+    if config.proposals == "records" and not records.has_proposals:
+        raise InputError(
+            f"{field}: {records.split} in {config.data.dir} was prepared with --proposals=none, "
+            "and config.proposals is 'records'; prepare it with proposals, or train a model with "
+            "--config.proposals=rpn"
+        )
 
 
 def build_sampler(config: ConfigDict) -> Sampler:

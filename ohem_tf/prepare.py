@@ -4,7 +4,8 @@ python -m ohem_tf.prepare --format=voc --root=VOCdevkit/VOC2007 --split=trainval
     --proposals=selective_search --output=DIR
 
 Every annotation and image is checked first, then proposals are computed or read and shards are
-written atomically. Run again with the same flags it resumes from the shards that are
+written atomically. --proposals=none leaves them out: models with a region proposal network
+(config.proposals=rpn) need none. Run again with the same flags it resumes from the shards that are
 finished; run with another --split it adds that split to the same data set, with the same classes.
 --no_annotations takes splits whose ground truth is not public (VOC12 test, COCO test-dev).
 --runner=DirectRunner (or Dataflow, Flink, Spark) computes proposals and shards on Apache Beam, see
@@ -24,7 +25,7 @@ from absl import flags
 
 from ohem_tf import errors
 from ohem_tf.data import beam, one_image, proposals, records, shards, splits, summary
-from ohem_tf.data.options import SELECTIVE_SEARCH, Options
+from ohem_tf.data.options import NONE, SELECTIVE_SEARCH, Options
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
 from ohem_tf.files import make_folder, write_json
@@ -40,15 +41,19 @@ def prepare(options: Options) -> dict[str, Any]:
         beam.check(options.runner, options.beam_options)
     make_folder(options.output, "output")
     output = Path(options.output)
-    source = None
+    source: proposals.Source | None = None
     how: dict[str, Any] = {"method": SELECTIVE_SEARCH, "mode": options.selective_search_mode}
     how["opencv"] = cv2.__version__
     if options.proposals == SELECTIVE_SEARCH:
         proposals.require_selective_search()
+    elif options.proposals == NONE:
+        source = proposals.NoProposals()
     else:
         source = proposals.ProposalFile(options.proposals)
+    if source is not None:
         how = source.describe()
-    how["min_size"] = options.min_proposal_size
+    if options.proposals != NONE:
+        how["min_size"] = options.min_proposal_size
     dataset = _existing(options)
     earlier = [shards.earlier(output, name, dataset) for name in options.splits]
     found = [_list_split(options, name) for name in options.splits]
@@ -187,7 +192,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "proposals",
         SELECTIVE_SEARCH,
-        f"{SELECTIVE_SEARCH}, or a .npz, .json or .mat file of boxes computed elsewhere.",
+        f"{SELECTIVE_SEARCH}; a .npz, .json or .mat file of boxes computed elsewhere; or {NONE}, "
+        "for models with a region proposal network (config.proposals).",
     )
     flags.DEFINE_string(
         "classes",

@@ -108,6 +108,8 @@ def measure(
     config = next(iter(configs.values()))
     devices.use_one()
     records = open_split(config.data.dir, settings["split"], field)
+    for each in configs.values():
+        experiment.check_proposals(each, records, field)
     for workdir in configs:
         classes = load_saved(workdir)["classes"]
         check_classes(f"--workdirs: {workdir}", classes, settings["split"], records.classes)

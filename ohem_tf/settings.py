@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+PROPOSALS = ("records", "rpn")
 SAMPLERS = ("ohem", "heuristic", "iou_balanced", "isr")
 RANKINGS = ("loss", "cls")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -58,6 +59,59 @@ class BackboneSettings:
     layer: str = ""
     frozen_until: str = "block2_pool"
     feature_scale: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class PyramidSettings:
+    """The feature pyramid (Lin et al., CVPR 2017).
+
+    Attributes:
+      levels: consecutive, such as (2, 3, 4, 5, 6): maps of strides 2^level. RoIs are pooled from
+        those up to the network's last, and an RPN reads all. (): no pyramid, one map of stride 16.
+      channels: of its maps.
+    """
+
+    levels: Sequence[int] = ()
+    channels: int = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class RPNSettings:
+    """The region proposal network (Ren et al., NIPS 2015), if config.proposals is "rpn".
+
+    The defaults are those of its release with VGG16; with a pyramid, Lin et al. have one scale, 8.
+
+    Attributes:
+      channels: of the 3 x 3 convolution.
+      anchor_scales: side of a square anchor in cells; at stride 16, of 128, 256 and 512 pixels.
+      aspect_ratios: height / width of the anchors, at equal area.
+      fg_iou, bg_iou: an anchor is an object from this IoU on, and background below this one.
+      inside_only: anchors that reach beyond the image do not train it.
+      anchors_per_image: how many train it, at most.
+      fg_fraction: share of objects among them, at most.
+      hard_mining: take those with the highest losses, after the NMS of OHEM, instead of random ones
+        at a fixed ratio.
+      min_size: least height and width of a proposal, in pixels of the original image.
+      nms_iou: a proposal is suppressed if its IoU with a likelier one of its map is greater.
+      train_candidates, test_candidates: how many of each map enter the NMS.
+      train_proposals, test_proposals: how many of an image remain.
+    """
+
+    channels: int = 512
+    anchor_scales: Sequence[float] = (8.0, 16.0, 32.0)
+    aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0)
+    fg_iou: float = 0.7
+    bg_iou: float = 0.3
+    inside_only: bool = True
+    anchors_per_image: int = 256
+    fg_fraction: float = 0.5
+    hard_mining: bool = False
+    min_size: float = 16.0
+    nms_iou: float = 0.7
+    train_candidates: int = 12000
+    train_proposals: int = 2000
+    test_candidates: int = 6000
+    test_proposals: int = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,6 +338,7 @@ class Experiment:
       dtype: arithmetic of backbone and fc layers (weights stay float32); "bfloat16" is several
         times faster where the processor has units for it. "float16", with loss scaling
         (`training.loss_scale`), is for GPUs without them.
+      proposals: "records": those prepared with the images; "rpn": the model's own.
       sampler: "ohem", "heuristic", "iou_balanced" or "isr"; each has a section of that name.
       fg_iou: a RoI is foreground if its IoU with a ground truth box is >= this.
     """
@@ -292,6 +347,9 @@ class Experiment:
     dtype: str = "float32"
     data: DataSettings = DataSettings()
     backbone: BackboneSettings = BackboneSettings()
+    pyramid: PyramidSettings = PyramidSettings()
+    proposals: str = "records"
+    rpn: RPNSettings = RPNSettings()
     head: HeadSettings = HeadSettings()
     sampler: str = "ohem"
     fg_iou: float = 0.5

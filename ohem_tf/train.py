@@ -69,6 +69,8 @@ def train(
     records = open_split(config.data.dir, config.data.train_split, fields[0])
     held_out = open_split(config.data.dir, config.data.eval_split, fields[1], annotated=False)
     check_classes(fields[1], held_out.classes, fields[0], records.classes)
+    for field, split in zip(fields, (records, held_out), strict=True):
+        experiment.check_proposals(config, split, field)
     make_folder(workdir, "workdir")
     _check_classes(workdir, records.classes, config.data.dir)
     keep_freed_memory()

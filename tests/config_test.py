@@ -90,6 +90,22 @@ BAD = {
     "data.max_proposals": (-1,),
     "data.crowd_ioa": (1.5, -0.1, float("nan")),
     "backbone.feature_scale": (0.0,),
+    "pyramid.levels": ((3, 5), (4, 3), (0, 1)),
+    "pyramid.channels": (0,),
+    "proposals": ("edge_boxes",),
+    "rpn.channels": (0,),
+    "rpn.anchor_scales": ((), (8.0, 0.0)),
+    "rpn.aspect_ratios": ((), (-1.0,)),
+    "rpn.fg_iou": (70.0,),
+    "rpn.bg_iou": (0.8,),  # above fg_iou
+    "rpn.anchors_per_image": (0,),
+    "rpn.fg_fraction": (50.0,),
+    "rpn.min_size": (-1.0,),
+    "rpn.nms_iou": (7.0,),
+    "rpn.train_candidates": (0,),
+    "rpn.train_proposals": (0,),
+    "rpn.test_candidates": (0,),
+    "rpn.test_proposals": (0,),
     "head.pooling": ("mean",),
     "head.pool_size": (0,),
     "head.hidden": ((), (4096, -1)),
@@ -186,6 +202,14 @@ def test_edges_of_what_is_allowed():
         "evaluation.iou_threshold": 1.0,
     }
     assert refusal(**edges) == ""
+
+
+def test_what_does_not_go_together():
+    assert "head.target_normalisation" in refusal(proposals="rpn")
+    assert refusal(proposals="rpn", **{"head.target_normalisation": "fixed"}) == ""
+    levels = {"pyramid.levels": (2, 3, 4, 5, 6)}
+    assert refusal(**levels) == ""
+    assert "backbone.layer" in refusal(**levels, **{"backbone.layer": "block4_conv3"})
 
 
 def test_a_roi_cannot_be_foreground_and_background_at_once():

@@ -70,6 +70,15 @@ def test_training_in_the_masked_form(tiny_backbone):
     assert_runs_on_a_gpu(trace(config))
 
 
+@pytest.mark.parametrize("pyramid", [False, True])
+@pytest.mark.parametrize("hard_mining", [False, True])
+def test_training_of_a_region_proposal_network(pyramid, hard_mining):
+    model = tiny.faster_rcnn(pyramid=pyramid, hard_mining=hard_mining)
+    model.compile(experiment.build_optimizer(config_of()))
+    model.optimizer.build(model.trainable_variables)
+    assert_runs_on_a_gpu(tf.function(model.train_step).get_concrete_function(BATCH))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("pooling", POOLING)
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -84,6 +93,15 @@ def test_detection(kind, tiny_backbone):
     traced = tf.function(lambda image, rois: detect(model, image, rois, settings))
     specs = tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([None, 4], tf.float32)
     assert_runs_on_a_gpu(traced.get_concrete_function(*specs))
+
+
+@pytest.mark.parametrize("pyramid", [False, True])
+def test_detection_with_the_model_s_own_proposals(pyramid):
+    model = tiny.faster_rcnn(pyramid=pyramid)
+    settings = DetectionSettings(shortest_sides=(48,), longest_side=96)
+    traced = tf.function(lambda image: detect(model, image, None, settings))
+    spec = tf.TensorSpec([None, None, 3], tf.uint8)
+    assert_runs_on_a_gpu(traced.get_concrete_function(spec))
 
 
 def test_what_a_gpu_cannot_do_is_found_also_in_a_loop():

@@ -160,6 +160,29 @@ def test_other_input_is_refused_unless_it_may_overwrite(root, tmp_path):
         )
 
 
+def test_records_without_proposals(root, tmp_path, monkeypatch, capsys):
+    searched = prepare.prepare(options(root, tmp_path / "searched"))
+    monkeypatch.setattr(
+        prepare.proposals, "selective_search", lambda *_: pytest.fail("a proposal was computed")
+    )
+    monkeypatch.setattr(
+        prepare.proposals, "require_selective_search", lambda: pytest.fail("OpenCV was asked")
+    )
+    info = prepare.prepare(options(root, tmp_path / "out", proposals="none"))
+    boxes = info["splits"]["train"]["proposals"]
+    assert (boxes["method"], boxes["count"], boxes["recall_at_0.5"]) == ("none", 0, None)
+    assert "warning" not in capsys.readouterr().out
+    for mine, theirs in zip(
+        read(tmp_path / "out", "train"), read(tmp_path / "searched", "train"), strict=True
+    ):
+        assert mine.proposals.shape == (0, 4)
+        assert (mine.image_id, mine.encoded) == (theirs.image_id, theirs.encoded)
+        np.testing.assert_array_equal(mine.boxes, theirs.boxes)
+    assert info["classes"] == searched["classes"]
+    assert not records.RecordReader(tmp_path / "out", "train").has_proposals
+    assert records.RecordReader(tmp_path / "searched", "train").has_proposals
+
+
 def refuse_to_check(monkeypatch) -> None:
     monkeypatch.setattr(prepare.splits.Split, "check", lambda *_: pytest.fail("it began to check"))
 

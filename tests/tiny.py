@@ -13,6 +13,9 @@ from ohem_tf.files import write_json
 from ohem_tf.models import backbones
 from ohem_tf.models import fast_rcnn as detector
 from ohem_tf.models import heads as roi_head
+from ohem_tf.models.pyramid import FeaturePyramid
+from ohem_tf.models.rpn import RegionProposalNetwork
+from ohem_tf.settings import RPNSettings
 
 CLASSES = ("disc", "square", "bar")
 
@@ -131,3 +134,37 @@ def config(directory, **changes):
         }
     )
     return made
+
+
+def pyramid_backbone(channels: int = 8) -> backbones.Backbone:
+    """Convolutions of strides 4, 8 and 16 under a pyramid that goes on to 32."""
+    images = keras.Input((None, None, 3))
+    x, maps = images, []
+    for i, strides in enumerate((4, 2, 2)):
+        x = keras.layers.Conv2D(
+            channels, 3, strides=strides, padding="same", activation="relu", name=f"conv{i + 1}"
+        )(x)
+        maps.append(x)
+    network = keras.Model(images, maps, name="tiny")
+    return backbones.Backbone(network, "tf", pyramid=FeaturePyramid([channels] * 3, 1, channels))
+
+
+def faster_rcnn(sampler=None, pyramid=False, **settings):
+    """A detector with a region proposal network."""
+    keras.utils.set_random_seed(0)
+    conv = pyramid_backbone() if pyramid else backbone()
+    head = roi_head.RoIHead(3, conv.channels, 3, (16, 16), 0.0)
+    head.set_target_statistics(np.zeros((4, 4)), np.full((4, 4), 0.2))
+    settings = {
+        "channels": 8,
+        "anchor_scales": (2.0, 4.0) if not pyramid else (4.0,),
+        "anchors_per_image": 32,
+        "min_size": 4.0,
+        "train_candidates": 100,
+        "train_proposals": 40,
+        "test_candidates": 60,
+        "test_proposals": 20,
+        **settings,
+    }
+    proposer = RegionProposalNetwork(conv.channels, conv.strides, RPNSettings(**settings))
+    return detector.FastRCNN(conv, head, sampler, proposer=proposer)

@@ -83,7 +83,7 @@ def write(
     job: Job,
     runner: str,
     options: str,
-    source: proposals.ProposalFile | None,
+    source: proposals.Source | None,
     todo: Sequence[shards.Todo],
     progress: Callable[[], Any],
 ) -> Iterator[dict[str, Any]]:

@@ -22,6 +22,7 @@ class SlicedReader(RecordReader):
         self.category_ids = whole.category_ids
         self.split = whole.split
         self.annotated = whole.annotated
+        self.has_proposals = whole.has_proposals
         self._whole = whole
         self._range = slice(first, last)
         self._frames = whole._frames[self._range]
@@ -36,7 +37,7 @@ class JoinedReader(RecordReader):
     """Several splits as one, in the order given; attributes as those of `RecordReader`.
 
     `category_ids` is None if they are not the same in all parts; `split` is the parts' names with +
-    between them, each once; `annotated` is whether all parts are.
+    between them, each once; `annotated` and `has_proposals` are whether all parts are and have.
     """
 
     def __init__(self, parts: Sequence[RecordReader]) -> None:
@@ -46,6 +47,7 @@ class JoinedReader(RecordReader):
         self.category_ids = parts[0].category_ids if same_ids else None
         self.split = "+".join(dict.fromkeys(part.split for part in parts))
         self.annotated = all(part.annotated for part in parts)
+        self.has_proposals = all(part.has_proposals for part in parts)
         self._parts = tuple(parts)
         self._frames = [frame for part in parts for frame in part._frames]
 

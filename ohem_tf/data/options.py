@@ -8,7 +8,7 @@ import re
 from ohem_tf.data import proposals, splits
 from ohem_tf.errors import InputError
 
-SELECTIVE_SEARCH = "selective_search"
+SELECTIVE_SEARCH, NONE = "selective_search", "none"
 
 
 @dataclasses.dataclass(frozen=True)

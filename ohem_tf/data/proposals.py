@@ -124,6 +124,18 @@ def covered(boxes: np.ndarray, proposals: np.ndarray, iou_threshold: float = 0.5
     return np.any(iou >= iou_threshold, axis=1)
 
 
+class NoProposals:
+    """Stands where proposals come from, for records of a model that proposes by itself."""
+
+    def describe(self) -> dict[str, Any]:
+        """What dataset.json says about them."""
+        return {"method": "none"}
+
+    def get(self, entry: checks.Checked, min_size: float = 2.0) -> np.ndarray:
+        """[0, 4]."""
+        return np.zeros((0, 4), np.float32)
+
+
 class ProposalFile:
     """Proposals computed elsewhere, by image id.
 
@@ -147,8 +159,8 @@ class ProposalFile:
         suffix = Path(path).suffix.lower()
         if suffix not in readers:
             raise InputError(
-                f"{path}: unknown kind of proposals; expected selective_search or the path of a "
-                f"{', '.join(readers)} file"
+                f"{path}: unknown kind of proposals; expected selective_search, none, or the path "
+                f"of a {', '.join(readers)} file"
             )
         if not Path(path).is_file():
             raise InputError(f"{path}: proposals file not found; expected an existing file")
@@ -218,6 +230,9 @@ class ProposalFile:
                 f"{entry.width} x {entry.height} image; expected columns {order} in its pixels"
             )
         return tidy(np.clip(boxes, 0, size), min_size)
+
+
+Source = ProposalFile | NoProposals
 
 
 def _read_mat(path: str) -> dict[str, np.ndarray]:

@@ -254,6 +254,7 @@ class RecordReader:
       category_ids: original ids of the classes (COCO), else None.
       split: name of the split.
       annotated: False if it was prepared without ground truth.
+      has_proposals: False if it was prepared without proposals.
     """
 
     def __init__(self, directory: str | os.PathLike[str], split: str) -> None:
@@ -274,6 +275,7 @@ class RecordReader:
         info = dataset["splits"][split]
         self.split = split
         self.annotated: bool = info.get("annotated", True)
+        self.has_proposals: bool = info.get("proposals", {}).get("method") != "none"
         self._directory = directory
         self._image_ids: str = info.get("image_ids", "")
         self._frames: list[tuple[str, int, int]] = []

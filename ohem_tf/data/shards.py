@@ -151,7 +151,7 @@ def write_one(
 def write_here(
     output: Path,
     settings: one_image.Settings,
-    source: proposals.ProposalFile | None,
+    source: proposals.Source | None,
     workers: Workers,
     todo: Sequence[Todo],
     progress: Callable[[], Any],
@@ -208,7 +208,7 @@ def write(
         if intact(output, shard)
     }
     todo = [Todo(*pair) for pair in zip(names, chunks, strict=True) if pair[0] not in done]
-    verb = "writing" if settings["proposals"]["method"] == "file" else "proposals"
+    verb = "proposals" if settings["proposals"]["method"] == "selective_search" else "writing"
     kept = len(entries) - sum(len(shard.entries) for shard in todo)
 
     def note() -> None:

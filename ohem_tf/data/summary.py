@@ -24,6 +24,7 @@ def describe(
     objects = [item for entry in entries for item in entry.objects]
     per_class = collections.Counter(item.name for item in objects)
     total = {key: sum(shard[key] for shard in written) for key in written[0] if key != "file"}
+    measured = total["countable"] and settings["proposals"]["method"] != "none"
     return {
         "annotated": settings.get("annotated", True),
         "images": len(entries),
@@ -39,7 +40,7 @@ def describe(
             "mean_per_image": total["proposals"] / len(entries),
             "images_without": total["without_proposals"],
             "countable_objects": total["countable"],
-            "recall_at_0.5": total["covered"] / total["countable"] if total["countable"] else None,
+            "recall_at_0.5": total["covered"] / total["countable"] if measured else None,
         },
         "shards": list(written),
         # One string, since a list would take a line for each image.
@@ -64,11 +65,13 @@ def table(split: str, entries: Sequence[checks.Checked], info: dict[str, Any], o
     else:
         lines = [f"split {split}, without annotations: {len(entries)} images"]
         remark = "nothing can be detected in them"
-    lines += [
-        f"skipped: {dropped or 'none'}",
-        f"proposals: {boxes['method']}, {boxes['count']}, {boxes['mean_per_image']:.1f} an image",
-    ]
-    if boxes["images_without"]:
+    lines.append(f"skipped: {dropped or 'none'}")
+    if boxes["method"] == "none":
+        lines.append("proposals: none; for models with a region proposal network")
+    else:
+        found = f"{boxes['count']}, {boxes['mean_per_image']:.1f} an image"
+        lines.append(f"proposals: {boxes['method']}, {found}")
+    if boxes["images_without"] and boxes["method"] != "none":
         lines.append(f"warning: {boxes['images_without']} images have no proposal: {remark}")
     if boxes["recall_at_0.5"] is not None:
         lines.append(

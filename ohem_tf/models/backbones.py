@@ -1,10 +1,9 @@
-"""Conv networks cut at stride 16: the paper's two, any Keras Applications or KerasHub one."""
+"""Conv networks, cut: the paper's two, any Keras Applications or KerasHub one."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from ohem_tf.errors import InputError, first_line
-from ohem_tf.models import pretrained
+from ohem_tf.models import cutting, pretrained
 from ohem_tf.models.caffe_networks import NETWORKS
-
-_STRIDE = 16  # where networks are cut
+from ohem_tf.models.precision import computing_in
+from ohem_tf.models.pyramid import FeaturePyramid
 
 # Input conventions: channel order, then mean and std in that order, of pixels in 0..255.
 # "caffe" has the means of the paper; Keras Applications' differ from them by at most 1.
@@ -39,12 +38,15 @@ _FAMILY_PREPROCESSING = (
 
 @keras.saving.register_keras_serializable("ohem_tf")
 class Backbone(keras.layers.Layer):
-    """RGB images in 0..255 to feature maps at stride 16; batch normalisation frozen.
+    """RGB images in 0..255 to feature maps; batch normalisation frozen.
 
     Attributes:
       network: the Keras functional model, cut.
-      channels: C of the feature map.
-      strides: pixels per cell of each feature map; there is one.
+      pyramid: what is built on its maps, or None.
+      channels: C of the feature maps.
+      strides: pixels per cell of each feature map, ascending.
+      roi_strides: of those that RoIs are pooled from, the first ones: of a pyramid those made from
+        a map of the network.
     """
 
     def __init__(
@@ -53,23 +55,34 @@ class Backbone(keras.layers.Layer):
         preprocessing: str,
         frozen_until: str = "",
         feature_scale: float = 1.0,
+        pyramid: FeaturePyramid | None = None,
     ) -> None:
         """Wraps a cut network.
 
         Args:
-          network: functional model, [N, H, W, 3] to a map [N, H/stride, W/stride, C].
+          network: functional model, [N, H, W, 3] to a map [N, H/stride, W/stride, C], or to several
+            by ascending stride.
           preprocessing: a key of `PREPROCESSING`.
           frozen_until: name of a layer; it and all before it are not trained. "" trains all.
           feature_scale: factor on the features; a backbone with a linear output of large values
             needs one well under 1.
+          pyramid: made for the channels of `network`'s maps; needed if there are several.
         """
         super().__init__(name="backbone")
         self.network = network
-        self.channels = int(network.output.shape[-1])
-        stride = _stride(network, network)
-        if stride is None:
+        self.pyramid = pyramid
+        found = [cutting.stride(network, output) for output in network.outputs]
+        strides = [stride for stride in found if stride is not None]
+        if len(strides) < len(found):
             raise ValueError(f"network {network.name}: its output is no feature map [N, h, w, C]")
-        self.strides = (stride,)
+        if pyramid is None and len(strides) > 1:
+            raise ValueError(f"network {network.name}: several maps need a pyramid")
+        self.roi_strides: tuple[int, ...] = tuple(strides)
+        self.strides = self.roi_strides
+        self.channels = int(network.outputs[0].shape[-1])
+        if pyramid is not None:
+            self.strides += tuple(strides[-1] * 2 ** (i + 1) for i in range(pyramid.extra))
+            self.channels = pyramid.channels
         self._order, self._mean, self._std = PREPROCESSING[preprocessing]
         self._settings = {
             "preprocessing": preprocessing,
@@ -80,24 +93,33 @@ class Backbone(keras.layers.Layer):
         _freeze(network, frozen_until)
         self.built = True
 
-    def call(self, images: tf.Tensor) -> tf.Tensor:
-        """[N, H, W, 3] float32 RGB in 0..255 to [N, ~H/16, ~W/16, C] float32."""
+    def call(self, images: tf.Tensor) -> tf.Tensor | list[tf.Tensor]:
+        """[N, H, W, 3] float32 RGB in 0..255 to [N, ~H/stride, ~W/stride, C] float32.
+
+        With a pyramid, to a list of such maps, one for each of `strides`.
+        """
         if self._order == "bgr":
             images = images[..., ::-1]
         normalised = (images - tf.constant(self._mean)) / tf.constant(self._std)
         # training=False: dropout off, batch normalisation by its stored statistics, always.
         features = self.network(normalised, training=False)
-        return tf.cast(features, tf.float32) * self._feature_scale
+        if self.pyramid is None:
+            return tf.cast(features, tf.float32) * self._feature_scale
+        maps = [tf.cast(x, tf.float32) * self._feature_scale for x in tf.nest.flatten(features)]
+        return self.pyramid(maps)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for Keras."""
-        return {"network": keras.saving.serialize_keras_object(self.network), **self._settings}
+        serialize = keras.saving.serialize_keras_object
+        parts = {"network": serialize(self.network), "pyramid": serialize(self.pyramid)}
+        return {**parts, **self._settings}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Backbone:
         """The inverse of `get_config`."""
-        network = keras.saving.deserialize_keras_object(config["network"])
-        return cls(**{**config, "network": network})
+        deserialize = keras.saving.deserialize_keras_object
+        parts = {name: deserialize(config[name]) for name in ("network", "pyramid")}
+        return cls(**{**config, **parts})
 
 
 def build(
@@ -107,6 +129,8 @@ def build(
     layer: str = "",
     frozen_until: str = "",
     feature_scale: float = 1.0,
+    pyramid_levels: Sequence[int] = (),
+    pyramid_channels: int = 256,
     dtype: str = "float32",
 ) -> tuple[Backbone, dict[str, list[np.ndarray]]]:
     """Builds a backbone and loads its weights.
@@ -121,6 +145,10 @@ def build(
       preprocessing: a key of `PREPROCESSING`, or "auto" for what Keras Applications documents.
       layer: where to cut; "" is the last layer at stride 16 that all paths go through.
       frozen_until, feature_scale: see `Backbone`.
+      pyramid_levels: consecutive, such as (2, 3, 4, 5, 6), for a feature pyramid of strides 2^level
+        instead of one map; () for none. The network is cut at the last layer of each of these
+        strides that all paths go through; levels beyond its last stride continue its last map.
+      pyramid_channels: C of the maps of the pyramid.
       dtype: "float32", or "bfloat16" or "float16" to compute (not to keep weights) in that
         precision.
 
@@ -142,7 +170,7 @@ def build(
             f"{', '.join(['auto', *PREPROCESSING])}"
         )
     fully_connected: dict[str, list[np.ndarray]] = {}
-    with _computing_in(dtype):
+    with computing_in(dtype):
         if name in NETWORKS:
             network = NETWORKS[name]()
         elif hasattr(keras.applications, name) and name[0].isupper():
@@ -151,26 +179,17 @@ def build(
             network = _keras_hub(name, weights)
     if name in NETWORKS:
         fully_connected = pretrained.load_caffe_network(network, weights)
-    network = _cut(network, layer, name)
+    pyramid = None
+    if pyramid_levels:
+        network, extra = cutting.cut_levels(network, pyramid_levels, name)
+        widths = [output.shape[-1] for output in network.outputs]
+        pyramid = FeaturePyramid(widths, extra, pyramid_channels, dtype)
+    else:
+        network = cutting.cut(network, layer, name)
     if preprocessing == "auto":
         preprocessing = _default_preprocessing(name)
-    return Backbone(network, preprocessing, frozen_until, feature_scale), fully_connected
-
-
-def dtype_policy(dtype: str) -> keras.DTypePolicy:
-    """Keras' policy to keep weights in float32 and compute in `dtype`."""
-    return keras.DTypePolicy("float32" if dtype == "float32" else f"mixed_{dtype}")
-
-
-@contextlib.contextmanager
-def _computing_in(dtype: str) -> Iterator[None]:
-    """Layers made inside compute in `dtype` (Keras Applications take no dtype of their own)."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(dtype_policy(dtype))
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
+    backbone = Backbone(network, preprocessing, frozen_until, feature_scale, pyramid)
+    return backbone, fully_connected
 
 
 def _keras_application(name: str, weights: str) -> keras.Model:
@@ -212,59 +231,6 @@ def _keras_hub(name: str, weights: str) -> keras.Model:
     if weights == "imagenet":
         return network
     return pretrained.load_keras_file([network], weights)
-
-
-def _cut(network: keras.Model, layer: str, name: str) -> keras.Model:
-    """The network up to `layer`, or up to the last at stride 16 that all paths go through."""
-    layers = {x.name: x for x in network.layers}
-    if layer:
-        if layer not in layers:
-            raise InputError(
-                f"config.backbone.layer: {name} has no layer '{layer}'; its layers: "
-                f"{', '.join(layers)}"
-            )
-        output = layers[layer].output
-    elif "P4" in (pyramid := getattr(network, "pyramid_outputs", {})):
-        output = pyramid["P4"]
-    else:
-        at_stride = next((x for x in _bottlenecks(network) if _stride(network, x) == _STRIDE), None)
-        if at_stride is None:
-            raise InputError(f"config.backbone.name: {name} has no layer at stride {_STRIDE}")
-        output = at_stride.output
-    cut = keras.Model(network.inputs[0], output, name=network.name)
-    if (stride := _stride(cut, cut)) != _STRIDE:
-        raise InputError(
-            f"config.backbone.layer: '{layer}' of {name} is at stride {stride}; only stride "
-            f"{_STRIDE} is supported"
-        )
-    return cut
-
-
-def _bottlenecks(network: keras.Model) -> list[keras.layers.Layer]:
-    """Layers that every path from input to output goes through, last first, padding left out."""
-    position = {layer.name: i for i, layer in enumerate(network.layers)}
-    furthest = 0  # the last layer so far that reads something before the current layer
-    found = []
-    last_reader = [0] * len(network.layers)
-    for i, layer in enumerate(network.layers):
-        for tensor in keras.tree.flatten(layer.input):
-            source = position[tensor._keras_history.operation.name]
-            last_reader[source] = max(last_reader[source], i)
-    for i, layer in enumerate(network.layers):
-        if furthest <= i and not isinstance(layer, keras.layers.ZeroPadding2D):
-            found.append(layer)
-        furthest = max(furthest, last_reader[i])
-    return found[::-1]
-
-
-def _stride(network: keras.Model, layer: keras.layers.Layer) -> int | None:
-    """Pixels per cell of a layer's output; None where it is no map. Padding does not matter."""
-    output = layer.output
-    if not isinstance(output, keras.KerasTensor) or len(output.shape) != 4:
-        return None
-    probe = keras.Model(network.inputs, output)
-    small, large = (probe.compute_output_shape((1, size, size, 3))[1] for size in (256, 512))
-    return 256 // (large - small) if large > small else None
 
 
 def _freeze(network: keras.Model, frozen_until: str) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ohem_tf.errors import InputError
 from ohem_tf.hard_mining import HardMining, MaskedHardMining
 from ohem_tf.losses import RoILosses
 from ohem_tf.models.backbones import Backbone
 from ohem_tf.models.batches import Batch, image_metrics, mean, mean_metrics, unbatch
 from ohem_tf.models.heads import RoIHead
+from ohem_tf.models.proposers import Proposer, RecordedProposals
 from ohem_tf.models.roi_network import Features, RoINetwork
 from ohem_tf.models.roi_pooler import RoIPooler
 from ohem_tf.reweighting import ImportanceReweighting
@@ -22,9 +22,7 @@ from ohem_tf.sampling import HeuristicSampling, IoUBalancedSampling
 
 # Random numbers of an image come from (seed, position in the stream of examples, purpose): they do
 # not depend on the number of replicas, nor on where training was interrupted.
-_READ_ONLY_DROPOUT, _REGULAR_DROPOUT, _SAMPLING = range(3)
-
-Proposer = Callable[[Features, tf.Tensor, tf.Tensor], tf.Tensor]
+_READ_ONLY_DROPOUT, _REGULAR_DROPOUT, _SAMPLING, _PROPOSING = range(4)
 
 for _sampler in (
     *(HardMining, MaskedHardMining, HeuristicSampling),
@@ -42,11 +40,10 @@ class FastRCNN(keras.Model):
 
     Attributes:
       backbone: images to feature maps.
+      proposer: where the RoIs come from.
       roi_head: pooled features to scores and boxes.
       roi_network: what is done with RoIs, around `roi_head`.
       sampler: which RoIs train the network.
-      needs_proposals: whether the proposals of an image are part of the input; False if the model
-        proposes regions by itself.
     """
 
     def __init__(
@@ -68,17 +65,17 @@ class FastRCNN(keras.Model):
           pooling: "max", the paper's RoI pooling, or "align", RoIAlign.
           fg_iou: a RoI is foreground if its IoU with a ground truth box is >= this.
           seed: of dropout and of random samplers.
-          proposer: called as `propose`; None: proposals come with the images.
+          proposer: proposes regions by itself, and is trained with the rest; None: proposals come
+            with the images.
         """
         super().__init__(name="fast_rcnn")
         self.backbone = backbone
         self.roi_head = roi_head
         self.sampler = sampler or HardMining()
         self.roi_network = RoINetwork(
-            roi_head, RoIPooler(roi_head.pool_size, backbone.strides, pooling)
+            roi_head, RoIPooler(roi_head.pool_size, backbone.roi_strides, pooling)
         )
-        self.needs_proposals = proposer is None
-        self._proposer = proposer
+        self.proposer = proposer or RecordedProposals()
         self._fg_iou = fg_iou
         self._seed = seed
         self.built = True
@@ -95,6 +92,11 @@ class FastRCNN(keras.Model):
         """Compiles a loaded model as it was when it was saved; Keras then loads the momentum."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
+
+    @property
+    def needs_proposals(self) -> bool:
+        """Whether the proposals of an image are part of the input."""
+        return self.proposer.needs_proposals
 
     @property
     def step(self) -> int:
@@ -124,8 +126,9 @@ class FastRCNN(keras.Model):
         with tf.GradientTape() as tape:
             # 1. Conv network, once.
             features = self._features(image["image"])
+            predicted = self.proposer(features)
             with tape.stop_recording():
-                rois = self.training_rois(image, features)
+                rois = self._training_rois(image, predicted)
                 # 2. Read-only RoI network: all RoIs, forward only, if the sampler looks at losses.
                 all_losses = self._read_only_losses(features, rois, image)
                 # 3. Hard RoI selection: NMS on the losses (or another sampler's choice).
@@ -141,10 +144,13 @@ class FastRCNN(keras.Model):
             all_losses = losses if selected is None else all_losses
             hard, losses = self.sampler.count(hard, losses)
             cls, box = mean(losses.cls), mean(losses.box)
-            loss = self.optimizer.scale_loss((cls + box) / global_n)
+            seed = self._random_seed(image, _PROPOSING)
+            others = self.proposer.losses(predicted, image, seed)  # none, if records have them
+            others = {name: self.roi_network.checked(x) for name, x in others.items()}
+            loss = self.optimizer.scale_loss(tf.add_n([cls, box, *others.values()]) / global_n)
         with tf.control_dependencies([loss]):  # which is finite, or the step ends here
             gradients = tape.gradient(loss, self.trainable_variables)
-        return gradients, image_metrics(cls, box, hard, all_losses)
+        return gradients, {**image_metrics(cls, box, hard, all_losses), **others}
 
     def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """Means over all proposals (paper, figure 3), see `proposal_losses`, then over images."""
@@ -160,7 +166,8 @@ class FastRCNN(keras.Model):
         """Scores and regresses the proposals of N images; no ground truth is needed.
 
         Args:
-          batch: "image", "size", "scale" and "proposals", "proposals_mask" of a batch.
+          batch: "image", "size", "scale" and "proposals", "proposals_mask" of a batch; without the
+            latter two, of a model that proposes by itself.
           training: has no effect: dropout is off, batch normalisation frozen.
 
         Returns:
@@ -169,13 +176,18 @@ class FastRCNN(keras.Model):
         """
         outputs: dict[str, list[tf.Tensor]] = {"scores": [], "boxes": []}
         for i in range(batch["image"].shape[0]):
-            height, width = batch["size"][i, 0], batch["size"][i, 1]
-            features = self.image_features(batch["image"][i, :height, :width])
-            scores, boxes = self.score_rois(features, batch["proposals"][i], batch["scale"][i])
-            real = tf.cast(batch["proposals_mask"][i], tf.float32)[:, None]
+            size, scale = batch["size"][i], batch["scale"][i]
+            features = self.image_features(batch["image"][i, : size[0], : size[1]])
+            if self.needs_proposals:
+                rois, real = batch["proposals"][i], batch["proposals_mask"][i]
+            else:
+                rois = self.propose(features, size, scale)
+                real = tf.ones(tf.shape(rois)[:1], tf.bool)
+            scores, boxes = self.score_rois(features, rois, scale)
+            real = tf.cast(real, tf.float32)[:, None]
             outputs["scores"].append(scores * real)
             outputs["boxes"].append(boxes * real[..., None])
-        return {name: tf.stack(values) for name, values in outputs.items()}
+        return {name: tf.ragged.stack(x).to_tensor() for name, x in outputs.items()}
 
     def image_features(self, image: tf.Tensor) -> Features:
         """The feature maps of one image, for `score_rois`.
@@ -215,9 +227,7 @@ class FastRCNN(keras.Model):
         Raises:
           InputError: it does need them.
         """
-        if self._proposer is None:
-            raise InputError("proposals: this model needs them with each image, and has none")
-        return self._proposer(features, size, scale)
+        return self.proposer.boxes(self.proposer(features), size, scale, training=False)
 
     def training_rois(self, image: Batch, features: Features) -> RoIs:
         """The RoIs of a training step on one image: ground truth boxes, then proposals; matched.
@@ -226,8 +236,7 @@ class FastRCNN(keras.Model):
           image: of `batches.unbatch`.
           features: of `image_features`.
         """
-        proposals = self._proposals(image, features)
-        return self._matched(tf.concat([image["gt_boxes"], proposals], axis=0), image)
+        return self._training_rois(image, self.proposer(features))
 
     def proposal_losses(self, batch: Batch) -> list[RoILosses]:
         """Losses of all proposals of each of the N images of `batch` (paper, figure 3).
@@ -243,7 +252,7 @@ class FastRCNN(keras.Model):
         losses = []
         for image in unbatch(batch):
             features = self.image_features(image["image"])
-            rois = self._matched(self._proposals(image, features), image)
+            rois = self._matched(self._proposals(image, self.proposer(features), False), image)
             losses.append(
                 self.roi_network.losses(features, rois, image["scale"], dropout_seed=None)
             )
@@ -259,7 +268,7 @@ class FastRCNN(keras.Model):
             "pooling": self.roi_network.pooler.kind,
             "fg_iou": self._fg_iou,
             "seed": self._seed,
-            "proposer": serialize(self._proposer),
+            "proposer": serialize(self.proposer),
         }
 
     @classmethod
@@ -274,10 +283,15 @@ class FastRCNN(keras.Model):
     def _features(self, image: tf.Tensor) -> Features:
         return tf.nest.flatten(self.backbone(image[None]))
 
-    def _proposals(self, image: Batch, features: Features) -> tf.Tensor:
+    def _proposals(self, image: Batch, predicted: Any, training: bool) -> tf.Tensor:
         if self.needs_proposals:
             return image["proposals"]
-        return self.propose(features, tf.shape(image["image"])[:2], image["scale"])
+        size = tf.shape(image["image"])[:2]
+        return self.proposer.boxes(predicted, size, image["scale"], training)
+
+    def _training_rois(self, image: Batch, predicted: Any) -> RoIs:
+        proposals = self._proposals(image, predicted, training=True)
+        return self._matched(tf.concat([image["gt_boxes"], proposals], axis=0), image)
 
     def _matched(self, boxes: tf.Tensor, image: Batch) -> RoIs:
         return self.roi_network.match(boxes, image["gt_boxes"], image["gt_classes"], self._fg_iou)

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ohem_tf import boxes as box_ops
-from ohem_tf.models.backbones import dtype_policy
+from ohem_tf.models.precision import dtype_policy
 
 
 @keras.saving.register_keras_serializable("ohem_tf")

@@ -47,10 +47,7 @@ class RoINetwork:
     def losses(
         self, features: Features, rois: RoIs, scale: tf.Tensor, dropout_seed: tf.Tensor | None
     ) -> RoILosses:
-        """The losses of `rois`; a loss that is not finite is an InvalidArgumentError.
-
-        But in float16, which overflows: there the optimizer skips the step (`training.loss_scale`).
-        """
+        """The losses of `rois`, each of them `checked`."""
         pooled = self.pooler(features, box_ops.scale(rois.boxes, scale))
         logits, deltas = self.head(pooled, dropout_seed=dropout_seed)
         return self._checked(roi_losses(logits, deltas, rois.labels, rois.targets))
@@ -138,10 +135,17 @@ class RoINetwork:
         """
         return [tf.cast(x, self.head.compute_in) for x in features]
 
-    def _checked(self, losses: RoILosses) -> RoILosses:
+    def checked(self, loss: tf.Tensor) -> tf.Tensor:
+        """`loss`; one that is not finite is an InvalidArgumentError.
+
+        But in float16, which overflows: there the optimizer skips the step (`training.loss_scale`).
+        """
         if self.head.compute_in == "float16":
-            return losses
-        return RoILosses(*(tf.debugging.assert_all_finite(x, NON_FINITE) for x in losses))
+            return loss
+        return tf.debugging.assert_all_finite(loss, NON_FINITE)
+
+    def _checked(self, losses: RoILosses) -> RoILosses:
+        return RoILosses(*(self.checked(x) for x in losses))
 
 
 def _in_chunks(

@@ -40,7 +40,7 @@ class RoIPooler:
         """Pools RoIs.
 
         Args:
-          features: for each stride a map [1, h, w, C].
+          features: for each stride a map [1, h, w, C]; further maps are not read.
           boxes: [R, 4] float32 pixels of the image that the maps were computed from.
 
         Returns:
@@ -52,7 +52,7 @@ class RoIPooler:
         members = [tf.where(levels == i)[:, 0] for i in range(len(self.strides))]
         pooled = [
             self._pool_level(maps, tf.gather(boxes, rows), stride)
-            for maps, rows, stride in zip(features, members, self.strides, strict=True)
+            for maps, rows, stride in zip(features, members, self.strides, strict=False)
         ]
         return tf.gather(tf.concat(pooled, axis=0), tf.argsort(tf.concat(members, axis=0)))
 

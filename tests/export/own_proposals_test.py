@@ -18,6 +18,7 @@ from ohem_tf.errors import InputError
 from ohem_tf.inference.detection import detect
 from ohem_tf.inference.exported import ExportedPredictor
 from ohem_tf.inference.predict import Predictor
+from ohem_tf.models.proposers import Proposer
 from ohem_tf.settings import DetectionSettings
 
 RECORD = tiny.make_record(3, 96, 128, objects=2)
@@ -26,17 +27,19 @@ SETTINGS = DetectionSettings(
 )
 
 
-def grid(features, size, scale):
+class Grid(Proposer):
     """Squares of 32 resized pixels every 16, clipped to the image."""
-    y, x = tf.meshgrid(tf.range(0, size[0], 16), tf.range(0, size[1], 16), indexing="ij")
-    corners = tf.reshape(tf.stack([y, x], axis=-1), [-1, 2])
-    far = tf.minimum(corners + 32, size)
-    return tf.cast(tf.concat([corners, far], axis=1), tf.float32) / scale
+
+    def boxes(self, predicted, size, scale, training):
+        y, x = tf.meshgrid(tf.range(0, size[0], 16), tf.range(0, size[1], 16), indexing="ij")
+        corners = tf.reshape(tf.stack([y, x], axis=-1), [-1, 2])
+        far = tf.minimum(corners + 32, size)
+        return tf.cast(tf.concat([corners, far], axis=1), tf.float32) / scale
 
 
 def model():
     with_proposals = tiny.model()
-    return ohem_tf.FastRCNN(with_proposals.backbone, with_proposals.roi_head, proposer=grid)
+    return ohem_tf.FastRCNN(with_proposals.backbone, with_proposals.roi_head, proposer=Grid())
 
 
 def image():
@@ -44,7 +47,7 @@ def image():
 
 
 def grid_of_image():
-    return grid(None, tf.constant([64, 85]), tf.constant(64 / 96))
+    return Grid().boxes(None, tf.constant([64, 85]), tf.constant(64 / 96), training=False)
 
 
 def assert_same(found, expected, atol=1e-3):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ohem_tf.models import backbones, caffe_networks
+from ohem_tf.models import backbones, caffe_networks, cutting
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_vggm_ends_with_conv5_at_stride_16_and_trains_from_conv2(vggm):
     trained = [v.path for v in vggm.trainable_variables]
     assert trained == [f"conv{i}/{kind}" for i in (2, 3, 4, 5) for kind in ("kernel", "bias")]
     strides = [
-        backbones._stride(vggm.network, x) for x in vggm.network.layers if "pad" not in x.name
+        cutting.stride(vggm.network, x.output) for x in vggm.network.layers if "pad" not in x.name
     ]
     assert strides == [1, 2, 2, 4, 8, 8, 16, 16, 16, 16]
 

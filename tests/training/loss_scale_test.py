@@ -10,7 +10,7 @@ import tiny
 
 from ohem_tf import experiment
 from ohem_tf.errors import InputError
-from ohem_tf.models import backbones
+from ohem_tf.models import backbones, precision
 from ohem_tf.train import train
 from ohem_tf.training.loss_scale import LossScaledSGD
 from ohem_tf.training.optimizer import CaffeSGD
@@ -108,7 +108,7 @@ def half_backbone(monkeypatch):
     """The backbone of tiny.py, in the precision of the config."""
 
     def build(dtype, **_):
-        with backbones._computing_in(dtype):
+        with precision.computing_in(dtype):
             network = tiny.backbone().network
         return backbones.Backbone(network, "tf", frozen_until="conv1"), {}
 
