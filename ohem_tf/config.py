@@ -51,7 +51,8 @@ def validate(config: ConfigDict) -> None:
     for name in positive.split():
         _check(_get(config, name) > 0, name, _get(config, name), "a number > 0")
     not_negative = (
-        "seed data.max_proposals rpn.min_size ohem.chunk ohem.candidates train.warmup_steps "
+        "seed data.max_proposals rpn.min_size ohem.chunk ohem.candidates ohem.start_step "
+        "train.warmup_steps "
         "train.weight_decay train.eval_every train.snapshot_every"
     )
     for name in not_negative.split():
@@ -99,6 +100,13 @@ def validate(config: ConfigDict) -> None:
     _check(rois % images == 0, "train.rois_per_step", rois, f"a multiple of N = {images} images")
     few, least = config.ohem.candidates, rois // images
     _check(few == 0 or few >= least, "ohem.candidates", few, f"0, or at least B/N = {least}")
+    start = config.ohem.start_step
+    _check(
+        not (start and config.ohem.masked_backward),
+        "ohem.start_step",
+        start,
+        "0 with masked_backward",
+    )
     low, high = config.heuristic.bg_lo, config.heuristic.bg_hi
     _check(low <= high, "heuristic.bg_lo", low, f"at most bg_hi = {high}")
     _check(high <= config.fg_iou, "heuristic.bg_hi", high, f"at most fg_iou = {config.fg_iou}")

@@ -91,8 +91,12 @@ def build_sampler(config: ConfigDict) -> Sampler:
     if config.sampler == "isr":
         return ImportanceReweighting(rois_per_image, **config.isr)
     options = config.ohem.to_dict()
-    kind = MaskedHardMining if options.pop("masked_backward") else HardMining
-    return kind(rois_per_image, **options)
+    if options.pop("masked_backward"):
+        return MaskedHardMining(rois_per_image, **options)
+    before = None
+    if options["start_step"]:
+        before = HeuristicSampling(rois_per_image, fg_iou=config.fg_iou, **config.heuristic)
+    return HardMining(rois_per_image, **options, before=before)
 
 
 def build_optimizer(config: ConfigDict) -> CaffeSGD:

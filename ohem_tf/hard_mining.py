@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Self
 
 import tensorflow as tf
 
 from ohem_tf.arrays import Array
 from ohem_tf.losses import RoILosses
 from ohem_tf.sampler import RoIs, Sampler
+from ohem_tf.sampling import HeuristicSampling
 from ohem_tf.settings import HardMiningSettings
 
 
@@ -85,14 +87,36 @@ def _suppress_per_label(
 
 @dataclasses.dataclass(frozen=True)
 class HardMining(HardMiningSettings, Sampler):
-    """OHEM: the RoIs with the highest losses in the read-only pass (paper, section 4.1)."""
+    """OHEM: the RoIs with the highest losses in the read-only pass (paper, section 4.1).
+
+    Attributes:
+      before: chooses the RoIs until `start_step`.
+    """
+
+    before: HeuristicSampling | None = None
 
     needs_losses = True
+
+    def __post_init__(self) -> None:
+        if self.start_step and self.before is None:
+            raise ValueError("start_step needs `before`, the sampler until then")
 
     def select(self, rois: RoIs, losses: RoILosses | None, seed: tf.Tensor) -> tf.Tensor | None:
         """[K] int32 indices of the hard RoIs; see `Sampler.select`."""
         assert losses is not None
-        return self.hardest(rois, losses)
+        if self.before is None:
+            return self.hardest(rois, losses)
+        return tf.cond(
+            tf.size(losses.cls) > 0,
+            lambda: self.hardest(rois, losses),
+            lambda: self.before.select(rois, None, seed),
+        )
+
+    @classmethod
+    def from_config(cls, config: dict) -> Self:
+        """The inverse of `get_config`."""
+        before = config["before"] and HeuristicSampling(**config["before"])
+        return cls(**{**config, "before": before})
 
     def hardness(self, losses: RoILosses) -> tf.Tensor:
         """[R] what RoIs are ranked by."""

@@ -49,6 +49,7 @@ class Sampler:
       chunk: RoIs per forward step of that pass, to bound its memory; 0 takes all at once.
       candidates: of how many RoIs the losses are exact, if not of all; see
         `RoINetwork.read_only_losses`.
+      start_step: the update from which that pass is run; before it, `select` is given no losses.
     """
 
     rois_per_image: int = 64
@@ -57,13 +58,15 @@ class Sampler:
     dropout = True
     chunk = 0
     candidates = 0
+    start_step = 0
 
     def select(self, rois: RoIs, losses: RoILosses | None, seed: tf.Tensor) -> tf.Tensor | None:
         """Which RoIs go through the regular pass, forward and backward.
 
         Args:
           rois: all R RoIs of the image.
-          losses: of each of them in the read-only pass; None unless `needs_losses`.
+          losses: of each of them in the read-only pass; None unless `needs_losses`; of no RoI
+            before `start_step`.
           seed: [2] int32, of this image at this step, for random choices.
 
         Returns:

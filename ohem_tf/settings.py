@@ -152,6 +152,8 @@ class HardMiningSettings:
       candidates: the read-only pass estimates the losses of all RoIs of an image, and computes only
         those of this many, the highest, exactly; see `RoINetwork.read_only_losses`. 0: the losses
         of all RoIs exactly (the paper).
+      start_step: updates before which RoIs are chosen as config.heuristic says, without a read-only
+        pass: a network that proposes its own regions has bad ones at first. 0: none (the paper).
     """
 
     iou_threshold: float = 0.7
@@ -161,6 +163,7 @@ class HardMiningSettings:
     dropout: bool = True
     chunk: int = 0
     candidates: int = 0
+    start_step: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +172,8 @@ class OHEMSettings(HardMiningSettings):
 
     Attributes:
       masked_backward: the form that the paper rejects (section 4.2), see
-        `hard_mining.MaskedHardMining`; `dropout`, `chunk` and `candidates` have no effect on it.
+        `hard_mining.MaskedHardMining`; `dropout`, `chunk` and `candidates` have no effect on it,
+        and `start_step` does not go with it.
     """
 
     masked_backward: bool = False

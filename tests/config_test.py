@@ -116,6 +116,7 @@ BAD = {
     "ohem.fg_fraction": (25.0, -0.1),
     "ohem.chunk": (-1,),
     "ohem.candidates": (-1, 63),  # B/N is 64
+    "ohem.start_step": (-1,),
     "heuristic.fg_fraction": (25.0,),
     "heuristic.bg_lo": (0.6, -0.1),  # 0.6 is above bg_hi
     "heuristic.bg_hi": (0.6, 1.1),  # 0.6 is above fg_iou
@@ -210,6 +211,9 @@ def test_what_does_not_go_together():
     levels = {"pyramid.levels": (2, 3, 4, 5, 6)}
     assert refusal(**levels) == ""
     assert "backbone.layer" in refusal(**levels, **{"backbone.layer": "block4_conv3"})
+    late = {"ohem.start_step": 100}
+    assert refusal(**late) == ""
+    assert "ohem.start_step" in refusal(**late, **{"ohem.masked_backward": True})
 
 
 def test_a_roi_cannot_be_foreground_and_background_at_once():

@@ -70,6 +70,10 @@ def test_training_in_the_masked_form(tiny_backbone):
     assert_runs_on_a_gpu(trace(config))
 
 
+def test_training_that_mines_from_some_step_on(tiny_backbone):
+    assert_runs_on_a_gpu(trace(config_of(**{"ohem.start_step": 5})))
+
+
 @pytest.mark.parametrize("pyramid", [False, True])
 @pytest.mark.parametrize("hard_mining", [False, True])
 def test_training_of_a_region_proposal_network(pyramid, hard_mining):

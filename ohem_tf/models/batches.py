@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from ohem_tf.losses import RoILosses
@@ -37,7 +38,10 @@ def mean(values: tf.Tensor) -> tf.Tensor:
 def image_metrics(
     cls: tf.Tensor, box: tf.Tensor, hard: RoIs, all_losses: RoILosses | None
 ) -> dict[str, tf.Tensor]:
-    """What train_step reports of an image: means over its hard, and over all RoIs if known."""
+    """What train_step reports of an image: means over its hard, and over all RoIs if known.
+
+    The latter is NaN where `all_losses` are those of no RoI, though some were selected.
+    """
     metrics = {
         "loss/hard": cls + box,
         "cls": cls,
@@ -45,7 +49,8 @@ def image_metrics(
         "fg": mean(tf.cast(hard.labels > 0, tf.float32)),
     }
     if all_losses is not None:
-        metrics["loss/all_rois"] = mean(all_losses.ranking)
+        unknown = tf.logical_and(tf.size(all_losses.cls) == 0, tf.size(hard.labels) > 0)
+        metrics["loss/all_rois"] = tf.where(unknown, np.nan, mean(all_losses.ranking))
     return metrics
 
 

@@ -297,13 +297,23 @@ class FastRCNN(keras.Model):
         return self.roi_network.match(boxes, image["gt_boxes"], image["gt_classes"], self._fg_iou)
 
     def _read_only_losses(self, features: Features, rois: RoIs, image: Batch) -> RoILosses | None:
-        """Losses of all RoIs, forward only; None if the sampler does not look at losses."""
+        """Losses of all RoIs, forward only; None if the sampler does not look at losses.
+
+        Of no RoI before the sampler's first step.
+        """
         sampler = self.sampler
         if not sampler.needs_losses:
             return None
         seed = self._random_seed(image, _READ_ONLY_DROPOUT) if sampler.dropout else None
         options = (sampler.chunk, sampler.candidates, sampler.hardness)
-        return self.roi_network.read_only_losses(features, rois, image["scale"], seed, *options)
+
+        def losses() -> RoILosses:
+            return self.roi_network.read_only_losses(features, rois, image["scale"], seed, *options)
+
+        if not sampler.start_step:
+            return losses()
+        started = tf.convert_to_tensor(self.optimizer.iterations) >= sampler.start_step
+        return tf.cond(started, losses, lambda: RoILosses(tf.zeros([0]), tf.zeros([0])))
 
     def _random_seed(self, image: Batch, purpose: int) -> tf.Tensor:
         position = tf.cast(image["position"], tf.int32)

@@ -41,8 +41,9 @@ class Progress(keras.callbacks.ProgbarLogger):
 class TrainingLog(keras.callbacks.Callback):
     """Means over `log_every` steps, to the progress bar, TensorBoard and WORKDIR/log.jsonl.
 
-    Adds `learning_rate`, `images/s` and, in float16, `loss_scale`. Stands first in the list of
-    callbacks: those after it see the means in `logs`.
+    Adds `learning_rate`, `images/s` and, in float16, `loss_scale`; leaves out what is not known of
+    one of the steps (NaN). Stands first in the list of callbacks: those after it see the means in
+    `logs`.
     """
 
     def __init__(self, workdir: str, images_per_step: int, log_every: int) -> None:
@@ -107,6 +108,7 @@ class TrainingLog(keras.callbacks.Callback):
 
     def _means(self) -> dict[str, float]:
         means = {n: float(np.mean([w[n] for w in self._window])) for n in sorted(self._window[0])}
+        means = {name: value for name, value in means.items() if not np.isnan(value)}
         means["learning_rate"] = float(self.model.optimizer.learning_rate)
         if isinstance(self.model.optimizer, LossScaledSGD):
             means["loss_scale"] = float(tf.convert_to_tensor(self.model.optimizer.scale))

@@ -335,3 +335,20 @@ def test_a_non_finite_loss_stops_before_it_changes_a_weight():
     for a, b in zip(before, weights(model), strict=True):
         np.testing.assert_array_equal(a, b)
     assert int(model.optimizer.iterations) == 0
+
+
+def test_a_late_start_is_the_heuristic_sampler_and_then_ohem(dataset):
+    """Until `start_step` as if HeuristicSampling trained, from there on as if HardMining did."""
+    before = HeuristicSampling(rois_per_image=8, bg_lo=0.0)
+    late = HardMining(rois_per_image=8, start_step=2, before=before)
+    batches = list(stream(dataset).dataset().take(4))
+    model, expected = compiled(late, dropout=0.0), compiled(before, dropout=0.0)
+    step = tf.function(model.train_step)
+    for i, batch in enumerate(batches):
+        if i == 2:
+            expected.sampler = OHEM
+        found, wanted = step(batch), expected.train_step(batch)
+        assert float(found["loss/hard"]) == pytest.approx(float(wanted["loss/hard"]), rel=1e-4)
+        assert np.isnan(found["loss/all_rois"]) == (i < 2)
+    for mine, theirs in zip(weights(model), weights(expected), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)

@@ -41,6 +41,7 @@ def trained(batches, sampler=None, **kwargs):
     "sampler",
     [
         HardMining(8, iou_threshold=0.6, per_label=True, chunk=11),
+        HardMining(8, start_step=3, before=HeuristicSampling(8, bg_lo=0.0)),
         MaskedHardMining(8),
         HeuristicSampling(8, bg_lo=0.0, fg_iou=0.6),
         IoUBalancedSampling(8, bins=2),
