@@ -75,7 +75,7 @@ def test_a_config_file_loads_and_validates(path):
     assert config.data.dir == ""  # no config knows a path
     assert all(step < config.train.steps for step in config.train.decay_steps)
     # Results of our own are of these (docs/results); the paper's recipe takes all.
-    caps = {"quickstart": 500, "bccd": 2000, "voc07_320": 2000}
+    caps = {"quickstart": 500, "bccd": 2000, "voc07_320": 2000, "voc07_320_fpn": 2000}
     assert config.data.max_proposals == caps.get(path.stem, 0)
 
 
