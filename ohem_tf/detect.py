@@ -18,6 +18,7 @@ from ml_collections import config_flags
 from tqdm import tqdm
 
 from ohem_tf import devices, experiment
+from ohem_tf.allocator import keep_freed_memory
 from ohem_tf.data import proposals
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder
@@ -47,6 +48,7 @@ def main(argv: Sequence[str]) -> None:
     given = flags.FLAGS
     _check_flags()
     devices.use_one()
+    keep_freed_memory()
     make_folder(given.output, "output")
     paths = album.find(given.images, given.max_images)
     album.names(paths)

@@ -178,7 +178,7 @@ class FastRCNN(keras.Model):
         return {name: tf.stack(values) for name, values in outputs.items()}
 
     def image_features(self, image: tf.Tensor) -> Features:
-        """The feature maps of one image, for `score_rois`.
+        """The feature maps of one image, for `score_rois`; not for a backward pass.
 
         Args:
           image: [H, W, 3] float32 RGB in 0..255, already resized.
@@ -187,7 +187,8 @@ class FastRCNN(keras.Model):
           One [1, ~H/stride, ~W/stride, C] per stride of the backbone, in the precision that the
           head computes in.
         """
-        return self.roi_network.forward_only(self._features(image))
+        features = tf.nest.flatten(self.backbone.forward_only(image[None]))
+        return self.roi_network.forward_only(features)
 
     def score_rois(
         self, features: Features, rois: tf.Tensor, scale: tf.Tensor
