@@ -193,14 +193,25 @@ class FastRCNN(keras.Model):
     def score_rois(
         self, features: Features, rois: tf.Tensor, scale: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Scores and regresses RoIs of one image; see `RoINetwork.score`.
+        """Scores and regresses RoIs of one image on one view of it; see `score_views`.
 
         Args:
           features: of `image_features`.
           rois: [R, 4] float32 pixels of the original image.
           scale: [] float32 factor from the original to the resized image.
         """
-        return self.roi_network.score(features, rois, scale)
+        (found,) = self.score_views([(features, rois, scale)])
+        return found
+
+    def score_views(
+        self, views: Sequence[tuple[Features, tf.Tensor, tf.Tensor]]
+    ) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        """Scores and regresses RoIs of one image; see `RoINetwork.score`.
+
+        Args:
+          views: for each features, RoIs and scale as of `score_rois`.
+        """
+        return self.roi_network.score(views)
 
     def propose(self, features: Features, size: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         """Proposals of an image, by a model that needs none with it.
