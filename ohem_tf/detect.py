@@ -11,14 +11,18 @@ xmin, ymax, xmax] in pixels, half-open}.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
+import numpy as np
 from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
 from ohem_tf import devices, experiment
+from ohem_tf.allocator import keep_freed_memory
 from ohem_tf.data import proposals
+from ohem_tf.data.ahead import ahead
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder
 from ohem_tf.inference import album
@@ -47,6 +51,7 @@ def main(argv: Sequence[str]) -> None:
     given = flags.FLAGS
     _check_flags()
     devices.use_one()
+    keep_freed_memory()
     make_folder(given.output, "output")
     paths = album.find(given.images, given.max_images)
     album.names(paths)
@@ -56,17 +61,27 @@ def main(argv: Sequence[str]) -> None:
     if detector.needs_proposals:
         proposals.require_selective_search()
     drawings = album.Album(given.output, paths, classes, given.min_score)
-    for path in tqdm(paths, desc="detecting", unit="image"):
-        _, image = album.read(path)
-        boxes = None
-        if detector.needs_proposals:
-            _, _, boxes = proposals.read_and_search(path, given.selective_search_mode, 2.0)
+    read = functools.partial(_read, search=detector.needs_proposals)
+    for path, (image, boxes) in zip(
+        tqdm(paths, desc="detecting", unit="image"), ahead(read, paths), strict=True
+    ):
         try:
             found = detector(image, boxes)
         except InputError as error:
             raise InputError(f"--images: {path}: {error}") from error
         drawings.add(path, image, found)
     print(drawings.finish())
+
+
+def _read(path: str, search: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """An image [H, W, 3] uint8, and its proposals [R, 4]; ahead of the network."""
+    _, image = album.read(path)
+    if not search:
+        return image, None
+    try:
+        return image, proposals.read_and_search(path, flags.FLAGS.selective_search_mode, 2.0)[2]
+    except (OSError, ValueError) as error:
+        raise InputError(f"--images: {path}: {error}") from error
 
 
 def _check_flags() -> None:

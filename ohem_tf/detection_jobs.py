@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ohem_tf import devices, experiment
+from ohem_tf.allocator import keep_freed_memory
 from ohem_tf.config import paper
 from ohem_tf.data.joined import SlicedReader, open_split
 from ohem_tf.data.records import RecordReader
@@ -92,6 +93,7 @@ def _loaded(order: str) -> tuple[Predictor, RecordReader]:
 def _load(
     config: ConfigDict, workdir: str, checkpoint: str, split: str
 ) -> tuple[Predictor, RecordReader]:
+    keep_freed_memory()
     model = experiment.load_model(config, workdir, checkpoint)
     records = open_split(config.data.dir, split, "split", annotated=False)
     return Predictor(model, experiment.detection_settings(config)), records

@@ -20,6 +20,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from ohem_tf import experiment
+from ohem_tf.allocator import keep_freed_memory
 from ohem_tf.config import validate
 from ohem_tf.data import statistics
 from ohem_tf.data.ground_truth import ground_truth
@@ -32,7 +33,6 @@ from ohem_tf.inference.predict import Predictor, predict_split
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.models.roi_network import NON_FINITE
 from ohem_tf.training import callbacks, workers
-from ohem_tf.training.allocator import keep_freed_memory
 from ohem_tf.training.distribution import distributed_batches, strategy_for
 from ohem_tf.workdir import CHECKPOINTS, TENSORBOARD, has_checkpoint, load_saved, save_config
 

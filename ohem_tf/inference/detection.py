@@ -91,10 +91,10 @@ def collect(
         threshold = min(threshold, LEAST_VOTE)
 
     def candidates_of(rois: tf.Tensor, classes: tf.Tensor | None = None) -> nms.Candidates:
-        parts = []
         chosen = multi_scale.assign(rois, views, settings.scale_choice)
-        for view, members in zip(views, chosen, strict=True):
-            scores, boxes = multi_scale.score(model, view, tf.gather(rois, members), width)
+        scored = multi_scale.score(model, views, [tf.gather(rois, x) for x in chosen], width)
+        parts = []
+        for members, (scores, boxes) in zip(chosen, scored, strict=True):
             only = None if classes is None else tf.gather(classes, members)
             parts.append(candidates(scores, boxes, threshold, only))
         found = nms.merge(parts)

@@ -103,25 +103,35 @@ def assign(rois: tf.Tensor, views: Sequence[View], scale_choice: str) -> list[tf
 
 
 def score(
-    model: FastRCNN, view: View, rois: tf.Tensor, width: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Scores and regresses RoIs on one view.
+    model: FastRCNN, views: Sequence[View], rois: Sequence[tf.Tensor], width: tf.Tensor
+) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """Scores and regresses the RoIs of each view.
 
-    With the flipped image, a RoI is scored on both: the result is the mean of the two
-    probabilities per class, and the mean of the two boxes per class (flipped back).
+    With flipped images, a RoI is scored on both: the result is the mean of the two probabilities
+    per class, and the mean of the two boxes per class (flipped back).
 
     Args:
       model: the detector.
-      view: see `make_views`.
-      rois: [R, 4] float32 pixels of the original image.
+      views: see `make_views`.
+      rois: for each view [R, 4] float32 pixels of the original image.
       width: of the original image.
 
     Returns:
-      As `FastRCNN.score_rois`: [R, K+1] and [R, K+1, 4].
+      For each view as `FastRCNN.score_rois`: [R, K+1] and [R, K+1, 4].
     """
-    scores, boxes = model.score_rois(view.features, rois, view.scale)
-    if view.flipped is None:
-        return scores, boxes
-    flipped_rois = box_ops.flip(rois, width)
-    flipped_scores, flipped_boxes = model.score_rois(view.flipped, flipped_rois, view.scale)
-    return (scores + flipped_scores) / 2, (boxes + box_ops.flip(flipped_boxes, width)) / 2
+    pairs = list(zip(views, rois, strict=True))
+    straight = [(view.features, boxes, view.scale) for view, boxes in pairs]
+    flipped = [
+        (view.flipped, box_ops.flip(boxes, width), view.scale)
+        for view, boxes in pairs
+        if view.flipped is not None
+    ]
+    found = model.score_views([*straight, *flipped])
+    if not flipped:
+        return found
+    return [
+        ((scores + flipped_scores) / 2, (boxes + box_ops.flip(flipped_boxes, width)) / 2)
+        for (scores, boxes), (flipped_scores, flipped_boxes) in zip(
+            found[: len(views)], found[len(views) :], strict=True
+        )
+    ]

@@ -13,6 +13,7 @@ import tensorflow as tf
 from ohem_tf.errors import InputError, first_line
 from ohem_tf.models import cutting, pretrained
 from ohem_tf.models.caffe_networks import NETWORKS
+from ohem_tf.models.forward_only import forward_only
 from ohem_tf.models.precision import computing_in
 from ohem_tf.models.pyramid import FeaturePyramid
 
@@ -90,6 +91,7 @@ class Backbone(keras.layers.Layer):
             "feature_scale": feature_scale,
         }
         self._feature_scale = feature_scale
+        self._forward_only = forward_only(network)
         _freeze(network, frozen_until)
         self.built = True
 
@@ -98,15 +100,21 @@ class Backbone(keras.layers.Layer):
 
         With a pyramid, to a list of such maps, one for each of `strides`.
         """
+        # training=False: dropout off, batch normalisation by its stored statistics, always.
+        return self._maps(self.network(self._normalised(images), training=False))
+
+    def forward_only(self, images: tf.Tensor) -> tf.Tensor | list[tf.Tensor]:
+        """As `call`, but for rounding: faster on a CPU, and for no gradients."""
+        return self._maps(self._forward_only(self._normalised(images)))
+
+    def _normalised(self, images: tf.Tensor) -> tf.Tensor:
         if self._order == "bgr":
             images = images[..., ::-1]
-        normalised = (images - tf.constant(self._mean)) / tf.constant(self._std)
-        # training=False: dropout off, batch normalisation by its stored statistics, always.
-        features = self.network(normalised, training=False)
-        if self.pyramid is None:
-            return tf.cast(features, tf.float32) * self._feature_scale
+        return (images - tf.constant(self._mean)) / tf.constant(self._std)
+
+    def _maps(self, features: Any) -> tf.Tensor | list[tf.Tensor]:
         maps = [tf.cast(x, tf.float32) * self._feature_scale for x in tf.nest.flatten(features)]
-        return self.pyramid(maps)
+        return maps[0] if self.pyramid is None else self.pyramid(maps)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for Keras."""

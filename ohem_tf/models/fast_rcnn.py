@@ -190,7 +190,7 @@ class FastRCNN(keras.Model):
         return {name: tf.ragged.stack(x).to_tensor() for name, x in outputs.items()}
 
     def image_features(self, image: tf.Tensor) -> Features:
-        """The feature maps of one image, for `score_rois`.
+        """The feature maps of one image, for `score_rois`; not for a backward pass.
 
         Args:
           image: [H, W, 3] float32 RGB in 0..255, already resized.
@@ -199,19 +199,31 @@ class FastRCNN(keras.Model):
           One [1, ~H/stride, ~W/stride, C] per stride of the backbone, in the precision that the
           head computes in.
         """
-        return self.roi_network.forward_only(self._features(image))
+        features = tf.nest.flatten(self.backbone.forward_only(image[None]))
+        return self.roi_network.forward_only(features)
 
     def score_rois(
         self, features: Features, rois: tf.Tensor, scale: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Scores and regresses RoIs of one image; see `RoINetwork.score`.
+        """Scores and regresses RoIs of one image on one view of it; see `score_views`.
 
         Args:
           features: of `image_features`.
           rois: [R, 4] float32 pixels of the original image.
           scale: [] float32 factor from the original to the resized image.
         """
-        return self.roi_network.score(features, rois, scale)
+        (found,) = self.score_views([(features, rois, scale)])
+        return found
+
+    def score_views(
+        self, views: Sequence[tuple[Features, tf.Tensor, tf.Tensor]]
+    ) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        """Scores and regresses RoIs of one image; see `RoINetwork.score`.
+
+        Args:
+          views: for each features, RoIs and scale as of `score_rois`.
+        """
+        return self.roi_network.score(views)
 
     def propose(self, features: Features, size: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         """Proposals of an image, by a model that needs none with it.

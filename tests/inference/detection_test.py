@@ -116,7 +116,10 @@ class Halfway:
     def image_features(self, image):
         return tf.zeros([1, 1, 1, 1])
 
-    def score_rois(self, features, rois, scale):
+    def score_views(self, views):
+        return [self.score_rois(rois) for _, rois, _ in views]
+
+    def score_rois(self, rois):
         target = tf.constant([[0.0, 0.0, 80.0, 80.0]])
         score = iou(rois, target)
         return tf.concat([1 - score, score], 1), tf.stack([rois, (rois + target) / 2], 1)

@@ -99,7 +99,7 @@ def test_a_flipped_view_sees_the_flipped_image_and_rois():
     (both,) = make_views(model, tf.constant(image), (64,), 1000, True)
     (flipped,) = make_views(model, tf.constant(image[:, ::-1].copy()), (64,), 1000, False)
     np.testing.assert_array_equal(both.flipped, flipped.features)
-    scores, boxes = multi_scale.score(model, both, rois, tf.constant(96))
+    ((scores, boxes),) = multi_scale.score(model, [both], [rois], tf.constant(96))
     straight = model.score_rois(both.features, rois, both.scale)
     other = model.score_rois(flipped.features, box_ops.flip(rois, 96), both.scale)
     np.testing.assert_allclose(scores, (straight[0] + other[0]) / 2, rtol=1e-6)
