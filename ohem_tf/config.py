@@ -87,6 +87,23 @@ def validate(config: ConfigDict) -> None:
         config.backbone.layer,
         "'' with pyramid.levels, which cut the backbone at several layers",
     )
+    _check(
+        not (levels and config.backbone.dilated),
+        "backbone.dilated",
+        config.backbone.dilated,
+        "False with pyramid.levels, which use the map at stride 32",
+    )
+    if config.head.pooling == "position_sensitive":
+        why = "with head.pooling 'position_sensitive'"
+        _check(not levels, "pyramid.levels", levels, f"() {why}, which reads one map")
+        _check(
+            config.head.target_normalisation == "fixed",
+            "head.target_normalisation",
+            config.head.target_normalisation,
+            f"'fixed' {why}, whose classes share a box",
+        )
+        few = config.ohem.candidates
+        _check(not few, "ohem.candidates", few, f"0 {why}, whose losses cost nothing")
     low, high = config.rpn.bg_iou, config.rpn.fg_iou
     _check(low <= high, "rpn.bg_iou", low, f"at most rpn.fg_iou = {high}")
     _check(

@@ -15,7 +15,8 @@ from ohem_tf.errors import InputError
 from ohem_tf.hard_mining import HardMining, MaskedHardMining
 from ohem_tf.models import backbones, pretrained
 from ohem_tf.models.fast_rcnn import FastRCNN
-from ohem_tf.models.heads import RoIHead
+from ohem_tf.models.heads import Head, RoIHead
+from ohem_tf.models.position_sensitive import PositionSensitiveHead
 from ohem_tf.models.rpn import RegionProposalNetwork
 from ohem_tf.reweighting import ImportanceReweighting
 from ohem_tf.sampler import Sampler
@@ -47,14 +48,7 @@ def build_model(config: ConfigDict, num_classes: int, load_weights: bool = True)
         pyramid_channels=config.pyramid.channels,
         dtype=config.dtype,
     )
-    head = RoIHead(
-        num_classes,
-        backbone.channels,
-        config.head.pool_size,
-        config.head.hidden,
-        config.head.dropout,
-        config.dtype,
-    )
+    head = _build_head(config, num_classes, backbone.channels)
     pretrained.init_fc_layers(head.hidden, fully_connected, config.backbone.weights)
     proposer = None
     if config.proposals == "rpn":
@@ -66,6 +60,13 @@ def build_model(config: ConfigDict, num_classes: int, load_weights: bool = True)
     return FastRCNN(
         backbone, head, sampler, config.head.pooling, config.fg_iou, config.seed, proposer
     )
+
+
+def _build_head(config: ConfigDict, num_classes: int, channels: int) -> Head:
+    shape = (num_classes, channels, config.head.pool_size, config.head.hidden)
+    if config.head.pooling == PositionSensitiveHead.pooling:
+        return PositionSensitiveHead(*shape, config.dtype)
+    return RoIHead(*shape, config.head.dropout, config.dtype)
 
 
 def check_proposals(config: ConfigDict, records: RecordReader, field: str) -> None:

@@ -14,7 +14,7 @@ SAMPLERS = ("ohem", "heuristic", "iou_balanced", "isr")
 RANKINGS = ("loss", "cls")
 DTYPES = ("float32", "bfloat16", "float16")
 FLIPS = ("double", "random", "none")
-POOLING = ("max", "align")
+POOLING = ("max", "align", "position_sensitive")
 TARGET_NORMALISATION = ("empirical", "fixed")
 SCALE_CHOICES = ("best", "all")
 NMS_METHODS = ("hard", "gaussian")
@@ -57,6 +57,7 @@ class BackboneSettings:
     weights: str = "imagenet"
     preprocessing: str = "auto"
     layer: str = ""
+    dilated: bool = False
     frozen_until: str = "block2_pool"
     feature_scale: float = 1.0
 
@@ -119,10 +120,11 @@ class HeadSettings:
     """The RoI network.
 
     Attributes:
-      pooling: "max", RoI max pooling as in the paper, or "align", RoIAlign.
+      pooling: "max", RoI max pooling as in the paper; "align", RoIAlign; or "position_sensitive",
+        from score maps (Dai et al., R-FCN, NIPS 2016), all whose layers run once an image.
       pool_size: P of the RoI pooling.
-      hidden: widths of the fully connected layers.
-      dropout: rate after each of them.
+      hidden: widths of the fully connected layers, or of the convolutions before the score maps.
+      dropout: rate after each fully connected layer.
       target_normalisation: mean and std of the regression targets: "empirical" per class, over the
         training set; "fixed" 0 / (.1, .1, .2, .2).
     """

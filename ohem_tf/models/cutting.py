@@ -71,6 +71,46 @@ def cut_levels(network: keras.Model, levels: Sequence[int], name: str) -> tuple[
     return keras.Model(network.inputs[0], maps, name=network.name), len(levels) - len(mine)
 
 
+def dilate(network: keras.Model, name: str) -> keras.Model:
+    """The network with its layers at stride 32 at stride 16 (R-FCN, section 2: "a trous").
+
+    The convolutions that halve the map no longer do, and those after them leave out every second
+    cell of their windows, so that the weights see what they were trained on.
+
+    Args:
+      network: functional model with no stride above 32; its weights are copied.
+      name: what it is called in messages.
+
+    Raises:
+      InputError: it has no layer at stride 32, or one that is no plain convolution makes it.
+    """
+    found = _strides(network)
+    if max(found.values()) != 2 * STRIDE:
+        raise InputError(
+            f"config.backbone.dilated: {name} does not end at stride {2 * STRIDE}; expected False"
+        )
+    changes: dict[str, dict[str, int]] = {}
+    for layer in network.layers:
+        if found.get(layer.name) != 2 * STRIDE:
+            continue
+        sources = [x._keras_history.operation.name for x in keras.tree.flatten(layer.input)]
+        halves = STRIDE in (found[source] for source in sources)
+        if type(layer) is keras.layers.Conv2D:
+            changes[layer.name] = {"strides": 1} if halves else {"dilation_rate": 2}
+        elif halves:
+            raise InputError(
+                f"config.backbone.dilated: layer {layer.name} of {name} halves the map and is no "
+                "Conv2D; expected a network like ResNet50"
+            )
+
+    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return type(layer).from_config({**layer.get_config(), **changes.get(layer.name, {})})
+
+    dilated = keras.models.clone_model(network, clone_function=copy)
+    dilated.set_weights(network.get_weights())
+    return dilated
+
+
 def stride(network: keras.Model, output: keras.KerasTensor) -> int | None:
     """Pixels per cell of an output; None where it is no map. Padding does not matter."""
     if not isinstance(output, keras.KerasTensor) or len(output.shape) != 4:
@@ -78,6 +118,18 @@ def stride(network: keras.Model, output: keras.KerasTensor) -> int | None:
     probe = keras.Model(network.inputs, output)
     small, large = (probe.compute_output_shape((1, size, size, 3))[1] for size in (256, 512))
     return 256 // (large - small) if large > small else None
+
+
+def _strides(network: keras.Model) -> dict[str, int]:
+    """The strides of all layers whose outputs are maps, by name; see `stride`."""
+    names = [layer.name for layer in network.layers if len(getattr(layer.output, "shape", ())) == 4]
+    probe = keras.Model(network.inputs, [network.get_layer(name).output for name in names])
+    small, large = (probe.compute_output_shape((1, size, size, 3)) for size in (256, 512))
+    return {
+        name: 256 // (after[1] - before[1])
+        for name, before, after in zip(names, small, large, strict=True)
+        if after[1] > before[1]
+    }
 
 
 def _last_of_strides(network: keras.Model) -> Iterator[tuple[int, keras.KerasTensor]]:

@@ -12,7 +12,7 @@ from ohem_tf.hard_mining import HardMining, MaskedHardMining
 from ohem_tf.losses import RoILosses
 from ohem_tf.models.backbones import Backbone
 from ohem_tf.models.batches import Batch, image_metrics, mean, mean_metrics, unbatch
-from ohem_tf.models.heads import RoIHead
+from ohem_tf.models.heads import Head
 from ohem_tf.models.proposers import Proposer, RecordedProposals
 from ohem_tf.models.roi_network import Features, RoINetwork
 from ohem_tf.models.roi_pooler import RoIPooler
@@ -49,7 +49,7 @@ class FastRCNN(keras.Model):
     def __init__(
         self,
         backbone: Backbone,
-        roi_head: RoIHead,
+        roi_head: Head,
         sampler: Sampler | None = None,
         pooling: str = "max",
         fg_iou: float = 0.5,
@@ -62,7 +62,8 @@ class FastRCNN(keras.Model):
           backbone: see `backbones.build`.
           roi_head: made for the channels of `backbone`.
           sampler: the default is OHEM as in the paper.
-          pooling: "max", the paper's RoI pooling, or "align", RoIAlign.
+          pooling: "max", the paper's RoI pooling, or "align", RoIAlign; a head that suits only one
+            kind decides by itself.
           fg_iou: a RoI is foreground if its IoU with a ground truth box is >= this.
           seed: of dropout and of random samplers.
           proposer: proposes regions by itself, and is trained with the rest; None: proposals come
@@ -73,7 +74,8 @@ class FastRCNN(keras.Model):
         self.roi_head = roi_head
         self.sampler = sampler or HardMining()
         self.roi_network = RoINetwork(
-            roi_head, RoIPooler(roi_head.pool_size, backbone.roi_strides, pooling)
+            roi_head,
+            RoIPooler(roi_head.pool_size, backbone.roi_strides, roi_head.pooling or pooling),
         )
         self.proposer = proposer or RecordedProposals()
         self._fg_iou = fg_iou
@@ -126,7 +128,7 @@ class FastRCNN(keras.Model):
         with tf.GradientTape() as tape:
             # 1. Conv network, once.
             features = self._features(image["image"])
-            predicted = self.proposer(features)
+            predicted = self._predicted(features)
             with tape.stop_recording():
                 rois = self._training_rois(image, predicted)
                 # 2. Read-only RoI network: all RoIs, forward only, if the sampler looks at losses.
@@ -196,10 +198,10 @@ class FastRCNN(keras.Model):
           image: [H, W, 3] float32 RGB in 0..255, already resized.
 
         Returns:
-          One [1, ~H/stride, ~W/stride, C] per stride of the backbone, in the precision that the
-          head computes in.
+          Those of the head, if it has any, then one [1, ~H/stride, ~W/stride, C] per stride of the
+          backbone, in the precision that the head computes in.
         """
-        features = tf.nest.flatten(self.backbone.forward_only(image[None]))
+        features = self._with_maps(self.backbone.forward_only(image[None]))
         return self.roi_network.forward_only(features)
 
     def score_rois(
@@ -239,7 +241,7 @@ class FastRCNN(keras.Model):
         Raises:
           InputError: it does need them.
         """
-        return self.proposer.boxes(self.proposer(features), size, scale, training=False)
+        return self.proposer.boxes(self._predicted(features), size, scale, training=False)
 
     def training_rois(self, image: Batch, features: Features) -> RoIs:
         """The RoIs of a training step on one image: ground truth boxes, then proposals; matched.
@@ -248,7 +250,7 @@ class FastRCNN(keras.Model):
           image: of `batches.unbatch`.
           features: of `image_features`.
         """
-        return self._training_rois(image, self.proposer(features))
+        return self._training_rois(image, self._predicted(features))
 
     def proposal_losses(self, batch: Batch) -> list[RoILosses]:
         """Losses of all proposals of each of the N images of `batch` (paper, figure 3).
@@ -264,7 +266,8 @@ class FastRCNN(keras.Model):
         losses = []
         for image in unbatch(batch):
             features = self.image_features(image["image"])
-            rois = self._matched(self._proposals(image, self.proposer(features), False), image)
+            proposals = self._proposals(image, self._predicted(features), training=False)
+            rois = self._matched(proposals, image)
             losses.append(
                 self.roi_network.losses(features, rois, image["scale"], dropout_seed=None)
             )
@@ -293,7 +296,16 @@ class FastRCNN(keras.Model):
         return cls(**{**config, **parts})
 
     def _features(self, image: tf.Tensor) -> Features:
-        return tf.nest.flatten(self.backbone(image[None]))
+        return self._with_maps(self.backbone(image[None]))
+
+    def _with_maps(self, maps: tf.Tensor | list[tf.Tensor]) -> list[tf.Tensor]:
+        """Feature maps, and before them those of the head, if RoIs are pooled from those."""
+        features = tf.nest.flatten(maps)
+        return [*self.roi_head.maps(features), *features]
+
+    def _predicted(self, features: Features) -> Any:
+        """What the proposer makes of the backbone's maps."""
+        return self.proposer(features[-len(self.backbone.strides) :])
 
     def _proposals(self, image: Batch, predicted: Any, training: bool) -> tf.Tensor:
         if self.needs_proposals:

@@ -14,18 +14,102 @@ from ohem_tf import boxes as box_ops
 from ohem_tf.models.precision import dtype_policy
 
 
-@keras.saving.register_keras_serializable("ohem_tf")
-class RoIHead(keras.layers.Layer):
-    """Pooled features to class logits and per-class box deltas.
+class Head(keras.layers.Layer):
+    """What every head has: its classes, and the normalisation of regression targets.
 
-    The head regresses *normalised* deltas, (delta - mean) / std per class; it carries mean and std
-    as weights, so a checkpoint is complete without the data set they were computed from.
+    A head regresses *normalised* deltas, (delta - mean) / std per class; it carries mean and std as
+    weights, so a checkpoint is complete without the data set they were computed from.
 
     Attributes:
       num_classes: K.
       pool_size: P of the pooled features that it takes.
-      compute_in: precision of the fully connected layers.
+      compute_in: precision of its hidden layers.
+      pooling: the only kind of RoI pooling that suits it; None: any.
+      hidden: its fully connected layers fc6, fc7, ...
+      bbox_pred: the layer that predicts the deltas.
     """
+
+    pooling: str | None = None
+    bbox_pred: keras.layers.Layer
+
+    def __init__(self, num_classes: int, pool_size: int, compute_in: str) -> None:
+        super().__init__(name="roi_head")
+        self.num_classes = num_classes
+        self.pool_size = pool_size
+        self.compute_in = compute_in
+        self.hidden: list[keras.layers.Dense] = []
+
+    def maps(self, features: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Maps that RoIs are pooled from in the place of the backbone's; here none."""
+        return []
+
+    def add_statistics(self) -> None:
+        """Creates mean and std of the regression targets."""
+        shape = (self.num_classes + 1, 4)
+        self.target_mean = self.add_weight(
+            name="target_mean", shape=shape, initializer="zeros", trainable=False
+        )
+        self.target_std = self.add_weight(
+            name="target_std", shape=shape, initializer="ones", trainable=False
+        )
+
+    def normalise(self, targets: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Regression targets [R, 4] of classes `labels` [R] in normalised units."""
+        return (targets - tf.gather(self.target_mean, labels)) / tf.gather(self.target_std, labels)
+
+    def decode(self, deltas: tf.Tensor, references: tf.Tensor) -> tf.Tensor:
+        """Boxes [R, K+1, 4] from normalised `deltas` [R, K+1, 4] and RoIs `references` [R, 4]."""
+        deltas = deltas * tf.convert_to_tensor(self.target_std) + self.target_mean
+        return box_ops.decode(deltas, references[:, None, :])
+
+    def set_target_statistics(self, mean: np.ndarray, std: np.ndarray) -> None:
+        """Sets mean and std of the regression targets, each [K+1, 4] (row 0 is not used)."""
+        self.target_mean.assign(mean)
+        self.target_std.assign(std)
+
+    def change_target_statistics(self, mean: np.ndarray, std: np.ndarray) -> None:
+        """Goes over to another normalisation; the boxes that the head predicts stay the same.
+
+        What one normalisation takes away from bbox_pred, the other gives back: with deltas
+        d * old_std + old_mean = d' * std + mean, d' = d * old_std / std + (old_mean - mean) / std.
+
+        Args:
+          mean, std: [K+1, 4], as in `set_target_statistics`.
+        """
+        old_mean, old_std, mean, std = (
+            np.asarray(x, np.float64)
+            for x in (self.target_mean.numpy(), self.target_std.numpy(), mean, std)
+        )
+        kernel, bias = self.bbox_pred.get_weights()
+        factor = self._per_output(old_std / std)
+        offset = self._per_output((old_mean - mean) / std)
+        self.bbox_pred.set_weights([kernel * factor, bias * factor + offset])
+        self.set_target_statistics(mean, std)
+
+    @contextlib.contextmanager
+    def folded(self) -> Iterator[None]:
+        """A context within which the normalisation is folded into bbox_pred, as in the release.
+
+        Its output then is the delta itself: kernel * std, bias * std + mean, and the statistics are
+        mean 0 and std 1. Afterwards every weight is what it was, to the bit.
+        """
+        layer, mean, std = self.bbox_pred, self.target_mean.numpy(), self.target_std.numpy()
+        before = layer.get_weights()
+        try:
+            self.change_target_statistics(np.zeros_like(mean), np.ones_like(std))
+            yield
+        finally:
+            layer.set_weights(before)
+            self.set_target_statistics(mean, std)
+
+    def _per_output(self, values: np.ndarray) -> np.ndarray:
+        """`values` [K+1, 4] of the deltas, one for each output of bbox_pred."""
+        raise NotImplementedError
+
+
+@keras.saving.register_keras_serializable("ohem_tf")
+class RoIHead(Head):
+    """Pooled features to class logits and per-class box deltas, through fully connected layers."""
 
     def __init__(
         self,
@@ -47,10 +131,7 @@ class RoIHead(keras.layers.Layer):
           dtype: "float32", or "bfloat16" or "float16" to compute the hidden layers in that
             precision; weights and outputs are float32.
         """
-        super().__init__(name="roi_head")
-        self.num_classes = num_classes
-        self.pool_size = pool_size
-        self.compute_in = dtype
+        super().__init__(num_classes, pool_size, dtype)
         self._dropout = dropout
         self._channels = channels
 
@@ -88,13 +169,7 @@ class RoIHead(keras.layers.Layer):
             width = layer.units
         self.cls_score.build((None, width))
         self.bbox_pred.build((None, width))
-        shape = (self.num_classes + 1, 4)
-        self.target_mean = self.add_weight(
-            name="target_mean", shape=shape, initializer="zeros", trainable=False
-        )
-        self.target_std = self.add_weight(
-            name="target_std", shape=shape, initializer="ones", trainable=False
-        )
+        self.add_statistics()
         self.built = True
 
     def call(
@@ -149,50 +224,5 @@ class RoIHead(keras.layers.Layer):
         deltas = tf.reshape(self.bbox_pred(x), [-1, self.num_classes + 1, 4])
         return self.cls_score(x), deltas
 
-    def normalise(self, targets: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Regression targets [R, 4] of classes `labels` [R] in normalised units."""
-        return (targets - tf.gather(self.target_mean, labels)) / tf.gather(self.target_std, labels)
-
-    def decode(self, deltas: tf.Tensor, references: tf.Tensor) -> tf.Tensor:
-        """Boxes [R, K+1, 4] from normalised `deltas` [R, K+1, 4] and RoIs `references` [R, 4]."""
-        deltas = deltas * tf.convert_to_tensor(self.target_std) + self.target_mean
-        return box_ops.decode(deltas, references[:, None, :])
-
-    def set_target_statistics(self, mean: np.ndarray, std: np.ndarray) -> None:
-        """Sets mean and std of the regression targets, each [K+1, 4] (row 0 is not used)."""
-        self.target_mean.assign(mean)
-        self.target_std.assign(std)
-
-    def change_target_statistics(self, mean: np.ndarray, std: np.ndarray) -> None:
-        """Goes over to another normalisation; the boxes that the head predicts stay the same.
-
-        What one normalisation takes away from bbox_pred, the other gives back: with deltas
-        d * old_std + old_mean = d' * std + mean, d' = d * old_std / std + (old_mean - mean) / std.
-
-        Args:
-          mean, std: [K+1, 4], as in `set_target_statistics`.
-        """
-        old_mean, old_std, mean, std = (
-            np.asarray(x, np.float64)
-            for x in (self.target_mean.numpy(), self.target_std.numpy(), mean, std)
-        )
-        kernel, bias = self.bbox_pred.get_weights()
-        factor, offset = (old_std / std).ravel(), ((old_mean - mean) / std).ravel()
-        self.bbox_pred.set_weights([kernel * factor, bias * factor + offset])
-        self.set_target_statistics(mean, std)
-
-    @contextlib.contextmanager
-    def folded(self) -> Iterator[None]:
-        """A context within which the normalisation is folded into bbox_pred, as in the release.
-
-        Its output then is the delta itself: kernel * std, bias * std + mean, and the statistics are
-        mean 0 and std 1. Afterwards every weight is what it was, to the bit.
-        """
-        layer, mean, std = self.bbox_pred, self.target_mean.numpy(), self.target_std.numpy()
-        before = layer.get_weights()
-        try:
-            self.change_target_statistics(np.zeros_like(mean), np.ones_like(std))
-            yield
-        finally:
-            layer.set_weights(before)
-            self.set_target_statistics(mean, std)
+    def _per_output(self, values: np.ndarray) -> np.ndarray:
+        return values.ravel()

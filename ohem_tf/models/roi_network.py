@@ -9,7 +9,7 @@ import tensorflow as tf
 from ohem_tf import boxes as box_ops
 from ohem_tf.losses import RoILosses, roi_losses
 from ohem_tf.matching import match
-from ohem_tf.models.heads import RoIHead
+from ohem_tf.models.heads import Head, RoIHead
 from ohem_tf.models.roi_pooler import RoIPooler
 from ohem_tf.processor import has_bfloat16
 from ohem_tf.sampler import RoIs
@@ -30,7 +30,7 @@ class RoINetwork:
       pooler: from maps to what the head takes.
     """
 
-    def __init__(self, head: RoIHead, pooler: RoIPooler) -> None:
+    def __init__(self, head: Head, pooler: RoIPooler) -> None:
         self.head = head
         self.pooler = pooler
 
@@ -107,6 +107,7 @@ class RoINetwork:
           features, rois, scale: as in `losses`.
         """
         coarse, basis = self.pooler.coarse(features, box_ops.scale(rois.boxes, scale))
+        assert isinstance(self.head, RoIHead)  # no other has anything to spare
         logits, deltas = self.head.estimate(coarse, basis, _quick_dtype())
         return self._checked(roi_losses(logits, deltas, rois.labels, rois.targets))
 

@@ -9,6 +9,7 @@ import scipy.fft
 import tensorflow as tf
 
 from ohem_tf import boxes as box_ops
+from ohem_tf.ps_roi_pooling import ps_roi_pool
 from ohem_tf.roi_pooling import POOLING, covered_cells
 
 _COARSE = 3  # bins or cosines along each axis
@@ -25,7 +26,7 @@ class RoIPooler:
     Attributes:
       pool_size: P.
       strides: pixels per cell of each map, ascending, each twice the one before.
-      kind: "max", the paper's RoI max pooling, or "align", RoIAlign.
+      kind: "max", the paper's RoI max pooling; "align", RoIAlign; or "position_sensitive".
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class RoIPooler:
         self.pool_size = pool_size
         self.strides = tuple(strides)
         self.kind = kind
-        self._pool = POOLING[kind]
+        self._pool = {**POOLING, "position_sensitive": ps_roi_pool}[kind]
 
     def __call__(self, features: Sequence[tf.Tensor], boxes: tf.Tensor) -> tf.Tensor:
         """Pools RoIs.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from ohem_tf.config import paper
+from ohem_tf.paper import recipes
 
 
 def faster_rcnn(config: ConfigDict) -> None:
@@ -68,4 +69,29 @@ def mmdetection_r50_fpn() -> ConfigDict:
     config.train.eval_every = 0
     config.detection.nms_iou = 0.5
     config.evaluation.coco = True
+    return config
+
+
+def rfcn_r50() -> ConfigDict:
+    """R-FCN with ResNet-50 on VOC 07+12 -> 07, as the joint training of py-R-FCN.
+
+    110k steps of two images, 128 RoIs of each, a tenth of the rate after 80k; 300 proposals, also
+    in training; stem and first stage frozen. By default with OHEM as there: the highest losses,
+    without an NMS (Dai et al. 2016, section 2).
+    """
+    config = recipes.voc0712()
+    faster_rcnn(config)
+    config.backbone.name = "ResNet50"
+    config.backbone.dilated = True
+    config.backbone.frozen_until = "conv2_block3_out"
+    config.rpn.train_candidates = 6000
+    config.rpn.train_proposals = 300
+    config.head.pooling = "position_sensitive"
+    config.head.hidden = (1024,)
+    config.ohem.iou_threshold = 1.0
+    config.train.steps = 110_000
+    config.train.decay_steps = (80_000,)
+    config.train.rois_per_step = 256
+    config.detection.score_threshold = 0.05
+    config.detection.max_detections = 100
     return config
