@@ -116,7 +116,7 @@ class _Detectors:
         settings = self._settings[kind]
         specs = [tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([None, 4], tf.float32)]
 
-        def features(image: tf.Tensor, _: tf.Tensor) -> list[tf.Tensor]:
+        def features(image: tf.Tensor, proposals: tf.Tensor) -> list[tf.Tensor]:
             scales = settings.shortest_sides, settings.longest_side, settings.flip
             views = multi_scale.make_views(self._model, image, *scales)
             return [tf.reduce_sum(view.features[0]) for view in views]
