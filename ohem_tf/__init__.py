@@ -15,9 +15,11 @@ from ohem_tf.version import __version__ as __version__
 if TYPE_CHECKING:
     from ohem_tf.data.pipeline import TrainingStream
     from ohem_tf.data.records import RecordReader
+    from ohem_tf.detector import Detector, load
     from ohem_tf.hard_mining import HardMining, select_hard_rois
     from ohem_tf.inference.detection import Detections
     from ohem_tf.inference.predict import Predictor
+    from ohem_tf.miner import OnlineHardExampleMiner
     from ohem_tf.models.backbones import Backbone
     from ohem_tf.models.fast_rcnn import FastRCNN
     from ohem_tf.models.heads import RoIHead
@@ -35,12 +37,14 @@ __all__ = [
     "CaffeSGD",
     "DetectionSettings",
     "Detections",
+    "Detector",
     "FastRCNN",
     "FeaturePyramid",
     "HardMining",
     "HeuristicSampling",
     "ImportanceReweighting",
     "IoUBalancedSampling",
+    "OnlineHardExampleMiner",
     "Predictor",
     "Proposer",
     "RPNSettings",
@@ -51,6 +55,7 @@ __all__ = [
     "Sampler",
     "StepDecay",
     "TrainingStream",
+    "load",
     "select_hard_rois",
 ]
 
@@ -59,12 +64,14 @@ _MODULES = {
     "CaffeSGD": "training.optimizer",
     "DetectionSettings": "settings",
     "Detections": "inference.detection",
+    "Detector": "detector",
     "FastRCNN": "models.fast_rcnn",
     "FeaturePyramid": "models.pyramid",
     "HardMining": "hard_mining",
     "HeuristicSampling": "sampling",
     "ImportanceReweighting": "reweighting",
     "IoUBalancedSampling": "sampling",
+    "OnlineHardExampleMiner": "miner",
     "Predictor": "inference.predict",
     "Proposer": "models.proposers",
     "RPNSettings": "settings",
@@ -75,6 +82,7 @@ _MODULES = {
     "Sampler": "sampler",
     "StepDecay": "training.optimizer",
     "TrainingStream": "data.pipeline",
+    "load": "detector",
     "select_hard_rois": "hard_mining",
 }
 

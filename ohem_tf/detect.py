@@ -19,18 +19,14 @@ from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from ohem_tf import devices, experiment
+from ohem_tf import devices
 from ohem_tf.allocator import keep_freed_memory
 from ohem_tf.data import proposals
 from ohem_tf.data.ahead import ahead
+from ohem_tf.detector import Detector
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder
 from ohem_tf.inference import album
-from ohem_tf.inference.exported import ExportedPredictor
-from ohem_tf.inference.predict import Predictor
-from ohem_tf.workdir import load_saved
-
-_Detector = Predictor | ExportedPredictor
 
 
 def define_flags() -> None:
@@ -57,16 +53,16 @@ def main(argv: Sequence[str]) -> None:
     album.names(paths)
     for path in tqdm(paths, desc="checking", unit="image", leave=False):
         album.read(path)  # all of them before the first long search
-    detector, classes = _trained() if given.saved_model is None else _exported()
+    detector = _trained() if given.saved_model is None else Detector.of_export(given.saved_model)
     if detector.needs_proposals:
         proposals.require_selective_search()
-    drawings = album.Album(given.output, paths, classes, given.min_score)
+    drawings = album.Album(given.output, paths, detector.classes, given.min_score)
     read = functools.partial(_read, search=detector.needs_proposals)
     for path, (image, boxes) in zip(
         tqdm(paths, desc="detecting", unit="image"), ahead(read, paths), strict=True
     ):
         try:
-            found = detector(image, boxes)
+            found = detector.detect(image, boxes)
         except InputError as error:
             raise InputError(f"--images: {path}: {error}") from error
         drawings.add(path, image, found)
@@ -96,18 +92,10 @@ def _check_flags() -> None:
             raise InputError(f"--{name} is missing{instead}")
 
 
-def _trained() -> tuple[_Detector, Sequence[str]]:
+def _trained() -> Detector:
     given = flags.FLAGS
     overrides = config_flags.get_override_values(given["config"])
-    config = experiment.trained_config(given.config, overrides, given.workdir)
-    classes = load_saved(given.workdir)["classes"]
-    model = experiment.load_model(config, given.workdir, given.checkpoint)
-    return Predictor(model, experiment.detection_settings(config)), classes
-
-
-def _exported() -> tuple[_Detector, Sequence[str]]:
-    predictor = ExportedPredictor(flags.FLAGS.saved_model)
-    return predictor, predictor.classes
+    return Detector.of_run(given.workdir, given.checkpoint, given.config, overrides)
 
 
 def cli() -> None:

@@ -15,10 +15,10 @@ from ohem_tf.settings import HardMiningSettings
 
 
 def select_hard_rois(
-    boxes: Array,
+    boxes: Array | None,
     losses: Array,
     max_selected: int | tf.Tensor,
-    iou_threshold: float = 0.7,
+    iou_threshold: float | None = 0.7,
     labels: Array | None = None,
     valid: Array | None = None,
 ) -> tf.Tensor:
@@ -33,7 +33,8 @@ def select_hard_rois(
       losses: [R] float32 loss of each RoI in the read-only pass. NaN, an overflow of float16, is
         the hardest: an NMS would drop it unseen.
       max_selected: B/N, the number of RoIs to keep of this image.
-      iou_threshold: suppress if IoU > this. 0.7 in the paper and the release.
+      iou_threshold: suppress if IoU > this. 0.7 in the paper and the release. None: no NMS;
+        `boxes` and `labels` are not looked at.
       labels: None for one NMS over all RoIs, as the paper describes; [R] integer labels of the
         RoIs for one NMS per label, as the release does.
       valid: None, or [R] bool: RoIs that may be selected.
@@ -42,47 +43,76 @@ def select_hard_rois(
       [K] int32 indices into the RoIs, K <= max_selected, sorted by descending loss. Fewer
       survivors than `max_selected` give a smaller batch (so does the release).
     """
-    boxes, losses = tf.cast(boxes, tf.float32), tf.cast(losses, tf.float32)
+    losses = tf.cast(losses, tf.float32)
     losses = tf.where(tf.math.is_nan(losses), float("inf"), losses)
-    candidates = tf.range(tf.shape(losses)[0])
-    if valid is not None:  # Removed, not given a low score: a loss of -inf is selected on a GPU.
-        candidates = tf.boolean_mask(candidates, tf.convert_to_tensor(valid))
-        boxes, losses = tf.gather(boxes, candidates), tf.gather(losses, candidates)
+    if iou_threshold is None:
+        return _highest(losses, max_selected, valid)
+    boxes = tf.cast(boxes, tf.float32)
+    if labels is not None:
+        return _suppress_per_label(boxes, losses, labels, valid, max_selected, iou_threshold)
+    if valid is None:
+        return tf.image.non_max_suppression(boxes, losses, max_selected, iou_threshold)
+    candidates = _where(tf.convert_to_tensor(valid))
+    return _suppress(boxes, losses, candidates, max_selected, iou_threshold)
 
-    if labels is None:
-        kept = tf.image.non_max_suppression(boxes, losses, max_selected, iou_threshold)
-    else:
-        labels = tf.gather(tf.convert_to_tensor(labels), candidates)
-        kept = _suppress_per_label(boxes, losses, labels, max_selected, iou_threshold)
+
+def _where(condition: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.where(condition)[:, 0], tf.int32)
+
+
+def _suppress(
+    boxes: tf.Tensor,
+    losses: tf.Tensor,
+    candidates: tf.Tensor,
+    max_selected: int | tf.Tensor,
+    iou_threshold: float,
+) -> tf.Tensor:
+    """NMS among the RoIs at `candidates` [C] int32: [K] int32 of them.
+
+    The others are removed, not given a low score: a loss of -inf is selected on a GPU.
+    """
+    kept = tf.image.non_max_suppression(
+        tf.gather(boxes, candidates), tf.gather(losses, candidates), max_selected, iou_threshold
+    )
     return tf.gather(candidates, kept)
+
+
+def _highest(losses: tf.Tensor, count: int | tf.Tensor, valid: Array | None) -> tf.Tensor:
+    """The `count` highest losses: [K] int32.
+
+    Invalid ones are removed at the end, since XLA has to know how many are sorted.
+    """
+    if valid is not None:
+        losses = tf.where(valid, tf.maximum(losses, losses.dtype.min), -float("inf"))
+    indices = tf.math.top_k(losses, tf.minimum(count, tf.size(losses))).indices
+    return indices if valid is None else tf.boolean_mask(indices, tf.gather(valid, indices))
 
 
 def _suppress_per_label(
     boxes: tf.Tensor,
     losses: tf.Tensor,
-    labels: tf.Tensor,
+    labels: Array,
+    valid: Array | None,
     max_selected: int | tf.Tensor,
     iou_threshold: float,
 ) -> tf.Tensor:
     """NMS in each label apart, then the hardest `max_selected` of all survivors: [K] int32."""
-
-    def survivors_of(label: tf.Tensor, survivors: tf.Tensor) -> tf.Tensor:
-        members = tf.cast(tf.where(tf.equal(labels, label))[:, 0], tf.int32)
-        kept = tf.image.non_max_suppression(
-            tf.gather(boxes, members), tf.gather(losses, members), max_selected, iou_threshold
-        )
-        return tf.concat([survivors, tf.gather(members, kept)], axis=0)
-
+    labels = tf.convert_to_tensor(labels)
     present = tf.unique(labels)[0]
+
+    def add_survivors(label: tf.Tensor, survivors: tf.Tensor) -> tf.Tensor:
+        members = tf.equal(labels, label)
+        members = _where(members if valid is None else tf.logical_and(members, valid))
+        kept = _suppress(boxes, losses, members, max_selected, iou_threshold)
+        return tf.tensor_scatter_nd_update(survivors, kept[:, None], tf.ones_like(kept, tf.float32))
+
     _, survivors = tf.while_loop(
         lambda i, _: i < tf.size(present),
-        lambda i, survivors: (i + 1, survivors_of(present[i], survivors)),
-        (tf.constant(0), tf.zeros([0], tf.int32)),
-        shape_invariants=(tf.TensorShape([]), tf.TensorShape([None])),
+        lambda i, survivors: (i + 1, add_survivors(present[i], survivors)),
+        # Floats, since a GPU has no scatter of bools.
+        (tf.constant(0), tf.zeros_like(losses)),
     )
-    survivors = tf.sort(survivors)  # so that the stable sort puts the lower index first in a tie
-    hardest_first = tf.argsort(tf.gather(losses, survivors), direction="DESCENDING", stable=True)
-    return tf.gather(survivors, hardest_first[:max_selected])
+    return _highest(losses, max_selected, survivors > 0)
 
 
 @dataclasses.dataclass(frozen=True)

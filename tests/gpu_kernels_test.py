@@ -7,6 +7,7 @@ import tiny
 
 from ohem_tf import experiment
 from ohem_tf.inference.detection import detect
+from ohem_tf.miner import OnlineHardExampleMiner
 from ohem_tf.paper import recipes
 from ohem_tf.settings import DTYPES, POOLING, DetectionSettings
 
@@ -111,6 +112,20 @@ def test_detection_with_the_model_s_own_proposals(pyramid):
     traced = tf.function(lambda image: detect(model, image, None, settings))
     spec = tf.TensorSpec([None, None, 3], tf.uint8)
     assert_runs_on_a_gpu(traced.get_concrete_function(spec))
+
+
+@pytest.mark.parametrize("threshold", [0.7, None])
+def test_the_miner_for_other_detectors(threshold):
+    miner = OnlineHardExampleMiner(8, threshold)
+
+    def mine(boxes, losses, valid, labels):
+        labels = None if threshold is None else labels
+        places, _ = miner.padded_indices(boxes, losses, labels, valid)
+        return miner.mask(boxes, losses, labels, valid), tf.gather(losses, places, batch_dims=1)
+
+    specs = [tf.TensorSpec([None, None, *x], tf.float32) for x in ([4], [])]
+    specs += [tf.TensorSpec([None, None], dtype) for dtype in (tf.bool, tf.int32)]
+    assert_runs_on_a_gpu(tf.function(mine).get_concrete_function(*specs))
 
 
 def test_what_a_gpu_cannot_do_is_found_also_in_a_loop():

@@ -4,16 +4,26 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
 
 import ohem_tf
+from ohem_tf.inference.detection import Detections
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
+LOADING, TRAINING, SAMPLER, MINER = re.findall(
+    r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+)
+
+
 def test_the_python_of_the_readme_trains_saves_and_takes_a_sampler(dataset, tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 2
-    code = "\n".join(blocks)
+    code = f"{TRAINING}\n{SAMPLER}"
     for said, here in (
         ('"records/voc07", "trainval"', f'"{dataset}", "train"'),
         ("include_top=False,", "include_top=False, weights=None,"),
@@ -34,6 +44,24 @@ def test_the_python_of_the_readme_trains_saves_and_takes_a_sampler(dataset, tmp_
     assert history["loss/all_rois"][0] > 0  # the read-only pass ran
     assert history["loss/hard"][0] > 0
     assert isinstance(model.sampler, ohem_tf.Sampler)
+
+
+def test_the_python_of_the_readme_loads_and_detects(monkeypatch, capsys):
+    found = Detections(np.float32([[1, 2, 3, 4]]), np.float32([0.5]), np.int32([2]))
+    detector = types.SimpleNamespace(classes=("cat", "dog"), detect={"photo.jpg": found}.get)
+    monkeypatch.setattr(ohem_tf, "load", {"runs/voc07": detector}.get, raising=False)
+    exec(LOADING, {})
+    assert capsys.readouterr().out == "dog 0.5 [1. 2. 3. 4.]\n"
+
+
+def test_the_python_of_the_readme_mines_hard_examples():
+    names = {"keras": keras, "tf": tf, "ohem_tf": ohem_tf}
+    exec(MINER, names)
+    boxes = tf.constant([[[0.0, 0, 9, 9], [0, 0, 9, 8], [20, 20, 29, 29], [0, 0, 0, 0]]])
+    logits = tf.constant([[[4.0, 0.0], [3.0, 0.0], [0.0, 1.0], [9.0, 0.0]]])
+    x = {"rois": boxes, "valid": boxes[..., 2] > 0}
+    loss = names["Detector"]().compute_loss(x, tf.constant([[1, 1, 1, 1]]), logits)
+    assert float(loss) == pytest.approx((np.log1p(np.exp(4)) + np.log1p(np.exp(-1))) / 2, rel=1e-5)
 
 
 def test_every_public_name_is_there_and_no_other():

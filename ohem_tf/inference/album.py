@@ -48,7 +48,7 @@ def read(path: str) -> tuple[bytes, np.ndarray]:
         encoded, image_format = checks.read_encoded(path)
         image = checks.open_image(encoded)
     except (OSError, ValueError) as error:
-        raise InputError(f"--images: {path}: {error}; expected an image file") from error
+        raise InputError(f"image {path}: {error}; expected an image file") from error
     encoded, _ = checks.as_decodable(encoded, image_format, image.height, image.width)
     return encoded, images.decode(encoded).numpy()
 

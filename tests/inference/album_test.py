@@ -107,7 +107,7 @@ def test_a_file_that_is_no_image_is_one_line(tmp_path):
     (tmp_path / "text").write_bytes(b"hello")
     (tmp_path / "half.jpg").write_bytes(file_of("JPEG")[:300])
     for name, words in (("text", "not an image"), ("half.jpg", "truncated"), ("no", "No such")):
-        with pytest.raises(InputError, match=f"--images: .*{name}: .*{words}") as error:
+        with pytest.raises(InputError, match=f"image .*{name}: .*{words}") as error:
             album.read(str(tmp_path / name))
         assert "\n" not in str(error.value)
 
