@@ -33,7 +33,7 @@ from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.sampler import Sampler
 from ohem_tf.sampling import HeuristicSampling
 
-_CLASSES = 20
+CLASSES = 20
 
 
 def samplers(config: ConfigDict) -> dict[str, Sampler]:
@@ -69,7 +69,7 @@ def example(config: ConfigDict, proposals: int) -> dict[str, tf.Tensor]:
         "proposals": np.concatenate([near, others], axis=1),
         "proposals_mask": np.ones((n, proposals), bool),
         "gt_boxes": objects.astype(np.float32),
-        "gt_classes": rng.integers(1, _CLASSES + 1, (n, 5), np.int32),
+        "gt_classes": rng.integers(1, CLASSES + 1, (n, 5), np.int32),
         "gt_mask": np.ones((n, 5), bool),
         "position": np.arange(n, dtype=np.int64),
     }
@@ -93,7 +93,7 @@ def compiled_steps(config: ConfigDict) -> dict[str, Callable]:
     """
     config = config.copy_and_resolve_references()
     config.train.learning_rate = 1e-12
-    model = experiment.build_model(config, _CLASSES)
+    model = experiment.build_model(config, CLASSES)
     optimizer = experiment.build_optimizer(config)
     optimizer.build(model.trainable_variables)
     steps = {}
