@@ -33,7 +33,7 @@ from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.sampler import Sampler
 from ohem_tf.sampling import HeuristicSampling
 
-_CLASSES = 20
+CLASSES = 20
 
 
 def samplers(config: ConfigDict) -> dict[str, Sampler]:
@@ -56,30 +56,34 @@ def example(config: ConfigDict, proposals: int) -> dict[str, tf.Tensor]:
     width = min(config.data.longest_side, height * 4 // 3)
     scale = 1.6  # of a VOC photograph of 500 px
     limits = np.array([height, width, height, width]) / scale
-
-    def boxes(count: int) -> np.ndarray:
-        centres = rng.uniform(0, limits[:2], (n, count, 2))
-        sizes = np.exp(rng.uniform(np.log(16), np.log(limits[0]), (n, count, 2)))
-        return np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=-1).clip(0, limits)
-
-    objects = boxes(5)
+    objects = random_boxes(rng, (n, 5), limits)
     # A fifth of the proposals lies on the objects, as selective search's do.
     near = objects[:, rng.integers(5, size=proposals // 5)]
     near = near + rng.normal(0, 8, near.shape)
     near = np.sort(near.reshape(n, -1, 2, 2), axis=2).reshape(near.shape).clip(0, limits)
+    others = random_boxes(rng, (n, proposals - near.shape[1]), limits)
     values = {
         "image": rng.uniform(0, 255, (n, height, width, 3)).astype(np.float32),
         "size": np.full((n, 2), [height, width], np.int32),
         "scale": np.full(n, scale, np.float32),
-        "proposals": np.concatenate([near, boxes(proposals - near.shape[1])], axis=1),
+        "proposals": np.concatenate([near, others], axis=1),
         "proposals_mask": np.ones((n, proposals), bool),
         "gt_boxes": objects.astype(np.float32),
-        "gt_classes": rng.integers(1, _CLASSES + 1, (n, 5), np.int32),
+        "gt_classes": rng.integers(1, CLASSES + 1, (n, 5), np.int32),
         "gt_mask": np.ones((n, 5), bool),
         "position": np.arange(n, dtype=np.int64),
     }
     values["proposals"] = values["proposals"].astype(np.float32)
     return {name: tf.constant(value) for name, value in values.items()}
+
+
+def random_boxes(
+    rng: np.random.Generator, shape: tuple[int, ...], limits: np.ndarray
+) -> np.ndarray:
+    """Boxes [*shape, 4] of all sizes from 16 px up, within the image, [height, width] twice."""
+    centres = rng.uniform(0, limits[:2], (*shape, 2))
+    sizes = np.exp(rng.uniform(np.log(16), np.log(limits[0]), (*shape, 2)))
+    return np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=-1).clip(0, limits)
 
 
 def compiled_steps(config: ConfigDict) -> dict[str, Callable]:
@@ -89,7 +93,7 @@ def compiled_steps(config: ConfigDict) -> dict[str, Callable]:
     """
     config = config.copy_and_resolve_references()
     config.train.learning_rate = 1e-12
-    model = experiment.build_model(config, _CLASSES)
+    model = experiment.build_model(config, CLASSES)
     optimizer = experiment.build_optimizer(config)
     optimizer.build(model.trainable_variables)
     steps = {}

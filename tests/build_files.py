@@ -22,6 +22,8 @@ PYPI = {
     "skimage": "scikit-image",
     "tensorflow_serving": "tensorflow-serving-api",
 }
+# What benchmarks/peers imports: its files run under another Python, which has these.
+NOT_OURS = {"torch", "torchvision"}
 # The file that defines a rule.
 RULES = {
     "py_binary": "@rules_python//python:defs.bzl",
@@ -96,7 +98,7 @@ def deps(path):
             # A folder without __init__.py has nothing to depend on.
             is_folder = (ROOT / name.replace(".", "/")).is_dir()
             assert is_folder, f"{path.relative_to(ROOT)} imports {name}, which is not there"
-        elif top not in sys.stdlib_module_names:
+        elif top not in NOT_OURS | sys.stdlib_module_names:
             found.add(f"@pypi//{normalized(PYPI.get(top, top))}")
     return found - {label(path)}
 
