@@ -146,7 +146,8 @@ def build(
 
     Args:
       name: "vgg16" or "vgg_cnn_m_1024" (the paper's, see caffe_networks.py); a class of
-        keras.applications such as "ResNet50"; or a KerasHub preset, by handle or local directory.
+        keras.applications such as "ResNet50"; or a KerasHub preset, by handle or local directory,
+        of a detector (RetinaNet) too, whose pyramid is then loaded where it fits.
       weights: "imagenet" (Keras' own download, or the preset's own weights; not for
         vgg_cnn_m_1024); a path to a `.weights.h5` that Keras wrote for the same architecture, or
         an `.npz` with keys LAYER/kernel, LAYER/bias, ... as `python -m ohem_tf.convert_caffe`
@@ -189,6 +190,11 @@ def build(
             network = _keras_hub(name, weights)
     if name in NETWORKS:
         fully_connected = pretrained.load_caffe_network(network, weights)
+    pretrained_pyramid = getattr(network, "feature_pyramid", None)
+    if (
+        pretrained_pyramid is not None
+    ):  # the backbone of a KerasHub detector has a pyramid of its own
+        network = network.image_encoder
     if dilated:
         network = cutting.dilate(network, name)
     pyramid = None
@@ -196,6 +202,9 @@ def build(
         network, extra = cutting.cut_levels(network, pyramid_levels, name)
         widths = [output.shape[-1] for output in network.outputs]
         pyramid = FeaturePyramid(widths, extra, pyramid_channels, dtype)
+        if pretrained_pyramid is not None and weights == "imagenet":
+            taken = pyramid.load(pretrained_pyramid, pyramid_levels)
+            print(f"pyramid: weights of {', '.join(taken) or 'no level'} are those of {name}")
     else:
         network = cutting.cut(network, layer, name)
     if preprocessing == "auto":

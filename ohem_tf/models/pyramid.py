@@ -80,6 +80,31 @@ class FeaturePyramid(keras.layers.Layer):
             levels.append(levels[-1][:, ::2, ::2])
         return levels
 
+    def load(self, other: keras.layers.Layer, levels: Sequence[int]) -> list[str]:
+        """Takes over the weights of a pyramid of KerasHub, level by level, where they fit.
+
+        Args:
+          other: the `feature_pyramid` of a RetinaNet's backbone.
+          levels: of this one.
+
+        Returns:
+          The levels taken over: "P3", ... The coarsest of the other, which are convolutions of the
+          level before, have no counterpart here.
+        """
+        taken = []
+        for level, lateral, output in zip(
+            (f"P{level}" for level in levels), self._laterals, self._outputs, strict=False
+        ):
+            pairs = [
+                (lateral, other.lateral_conv_layers.get(level)),
+                (output, other.output_conv_layers.get(level)),
+            ]
+            if not other.use_batch_norm and all(x is not None and _fits(y, x) for y, x in pairs):
+                for mine, theirs in pairs:
+                    mine.set_weights(theirs.get_weights())
+                taken.append(level)
+        return taken
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for Keras."""
         return {
@@ -88,6 +113,10 @@ class FeaturePyramid(keras.layers.Layer):
             "channels": self.channels,
             "dtype": self._compute_in,
         }
+
+
+def _fits(layer: keras.layers.Layer, other: keras.layers.Layer) -> bool:
+    return [tuple(x.shape) for x in layer.weights] == [tuple(x.shape) for x in other.weights]
 
 
 def _enlarge(x: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

@@ -69,9 +69,10 @@ def test_where_backbones_are_cut(name, strides, roi_strides, cuts):
     assert all(x.dtype == tf.float32 for x in maps)
 
 
-def test_levels_of_a_keras_hub_backbone_are_its_pyramid_outputs():
+def resnet():
+    """A KerasHub backbone with levels P2 to P5."""
     keras_hub = pytest.importorskip("keras_hub", reason="needs the extra [hub]")
-    network = keras_hub.models.ResNetBackbone(
+    return keras_hub.models.ResNetBackbone(
         input_conv_filters=[64],
         input_conv_kernel_sizes=[3],
         stackwise_num_filters=[64, 64, 64, 64],  # it demands 64
@@ -79,10 +80,43 @@ def test_levels_of_a_keras_hub_backbone_are_its_pyramid_outputs():
         stackwise_num_strides=[1, 2, 2, 2],
         block_type="basic_block",
     )
+
+
+def test_levels_of_a_keras_hub_backbone_are_its_pyramid_outputs():
+    network = resnet()
     cut, extra = backbones.cutting.cut_levels(network, (3, 4, 5, 6), "small")
     assert extra == 1
     outputs = [network.pyramid_outputs[name] for name in ("P3", "P4", "P5")]
     assert [x is y for x, y in zip(cut.outputs, outputs, strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize("channels", [256, 32])  # KerasHub's have 256
+def test_the_pyramid_of_a_keras_hub_detector_is_loaded_where_it_fits(tmp_path, capsys, channels):
+    keras_hub = pytest.importorskip("keras_hub", reason="needs the extra [hub]")
+    whole = keras_hub.models.RetinaNetBackbone(resnet(), min_level=3, max_level=7, use_p5=True)
+    whole.save_to_preset(str(tmp_path))
+    backbone, _ = backbones.build(
+        str(tmp_path),
+        "imagenet",
+        "torch",
+        pyramid_levels=(2, 3, 4, 5, 6),
+        pyramid_channels=channels,
+    )
+    said = "P3, P4, P5" if channels == 256 else "no level"
+    assert f"pyramid: weights of {said} are those of" in capsys.readouterr().out
+    assert backbone.strides == (4, 8, 16, 32, 64)
+    mine = {layer.name: layer.get_weights() for layer in backbone.pyramid._flatten_layers()}
+    for i, level in ((1, "P3"), (2, "P4"), (3, "P5")) if channels == 256 else ():
+        for kind, layers in (
+            ("lateral", whole.feature_pyramid.lateral_conv_layers),
+            ("output", whole.feature_pyramid.output_conv_layers),
+        ):
+            theirs = layers[level].get_weights()
+            for one, other in zip(mine[f"{kind}{i}"], theirs, strict=True):
+                np.testing.assert_array_equal(one, other)
+    encoder = whole.image_encoder.get_weights()
+    assert len(backbone.network.weights) == len(encoder)
+    assert any(np.array_equal(backbone.network.get_weights()[0], x) for x in encoder)
 
 
 @pytest.mark.parametrize("levels", [(1, 2, 3), (6, 7)])
