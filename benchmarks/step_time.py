@@ -7,7 +7,8 @@ The baseline, OHEM as the paper and as the release select and with estimated los
 network, one image batch (noise of the config's size) and one set of proposals; they take turns, so
 that all meet the same load of the machine. Medians of --repeats rounds. On a GPU the peak memory of
 each is written too. Writes OUTPUT/step_time.md and .json;
-OUTPUT/step_time.intro.md, if it exists, becomes the text above the table.
+OUTPUT/step_time.intro.md, if it exists, becomes the text above the table. --name=OTHER calls the
+page otherwise.
 """
 
 from __future__ import annotations
@@ -39,13 +40,15 @@ CLASSES = 20
 def samplers(config: ConfigDict) -> dict[str, Sampler]:
     """What is compared, by name; the first is what ratios refer to."""
     rois = config.train.rois_per_step // config.train.images_per_step
-    return {
+    found: dict[str, Sampler] = {
         "FRCN": HeuristicSampling(rois, bg_lo=0.0),
         "OHEM": HardMining(rois),
-        f"OHEM, {4 * rois} candidates": HardMining(rois, candidates=4 * rois),
-        "OHEM, NMS per label (release)": HardMining(rois, per_label=True),
-        "all RoIs, masked losses (naive)": MaskedHardMining(rois),
     }
+    if config.head.pooling != "position_sensitive":  # where nothing is left to estimate
+        found[f"OHEM, {4 * rois} candidates"] = HardMining(rois, candidates=4 * rois)
+    found["OHEM, NMS per label (release)"] = HardMining(rois, per_label=True)
+    found["all RoIs, masked losses (naive)"] = MaskedHardMining(rois)
+    return found
 
 
 def example(config: ConfigDict, proposals: int) -> dict[str, tf.Tensor]:
@@ -98,7 +101,9 @@ def compiled_steps(config: ConfigDict) -> dict[str, Callable]:
     optimizer.build(model.trainable_variables)
     steps = {}
     for name, sampler in samplers(config).items():
-        variant = FastRCNN(model.backbone, model.roi_head, sampler, config.head.pooling)
+        variant = FastRCNN(
+            model.backbone, model.roi_head, sampler, config.head.pooling, proposer=model.proposer
+        )
         variant.optimizer = optimizer
         steps[name] = tf.function(variant.train_step, jit_compile=False)
     return steps
@@ -143,9 +148,13 @@ def setting(config: ConfigDict, proposals: int, repeats: int) -> dict[str, objec
         "image": f"{height} x {min(config.data.longest_side, height * 4 // 3)} px",
         "images a step (N)": config.train.images_per_step,
         "RoIs a step (B)": config.train.rois_per_step,
-        "proposals of an image": proposals,
+        "proposals of an image": (
+            proposals
+            if config.proposals == "records"
+            else f"RPN, {config.rpn.train_proposals} at most"
+        ),
         "pooling": config.head.pooling,
-        "fully connected": " and ".join(map(str, config.head.hidden)),
+        "hidden layers of the head": " and ".join(map(str, config.head.hidden)),
         "rounds": repeats,
         "TensorFlow": tf.__version__,
     }
@@ -177,6 +186,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("proposals", 2000, "R, proposals of each image.", lower_bound=5)
     flags.DEFINE_integer("repeats", 9, "Rounds.", lower_bound=1)
     flags.DEFINE_string("output", "docs/results", "Where the page goes.")
+    flags.DEFINE_string("name", "step_time", "What the page is called.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -196,7 +206,7 @@ def main(argv: Sequence[str]) -> None:
         "device": gpus[0] if gpus else f"CPU, {len(os.sched_getaffinity(0))} cores",
         **setting(config, given.proposals, given.repeats),
     }
-    base = os.path.join(given.output, "step_time")
+    base = os.path.join(given.output, given.name)
     text = page(results, facts, read_introduction(base, "# Seconds of a training step"))
     with open(f"{base}.md", "w", encoding="utf-8") as file:
         file.write(text)
