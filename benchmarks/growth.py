@@ -12,7 +12,7 @@ exists, becomes the text above the table.
 from __future__ import annotations
 
 import os
-import resource
+import pathlib
 import statistics
 import subprocess
 import sys
@@ -57,7 +57,9 @@ def peak_of_steps(config: ConfigDict, name: str, proposals: int) -> int:
     batch, step = example(config, proposals), compiled_steps(config)[name]
     for _ in range(2):
         step(batch)["loss/hard"].numpy()
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not getrusage's ru_maxrss, which begins with what the process was that started this one.
+    status = pathlib.Path("/proc/self/status").read_text(encoding="utf-8")
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 def page(results: dict[int, dict[str, dict]], facts: dict[str, object], intro: str) -> str:
