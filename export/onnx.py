@@ -82,7 +82,9 @@ def convert(saved_model: str, output: str, image: str | None = None) -> float:
     if not found:
         print("nothing was detected, so that this says nothing: give --image=FILE, a photograph")
     if share < _LEAST_AGREEMENT:
-        raise InputError(f"--saved_model: {saved_model} detects something else as ONNX; not written")
+        raise InputError(
+            f"--saved_model: {saved_model} detects something else as ONNX; not written"
+        )
     with open(f"{output}.part", "wb") as file:
         file.write(written)
     os.replace(f"{output}.part", output)

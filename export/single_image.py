@@ -60,9 +60,7 @@ class SingleImageDetector(tf.Module):
         """The signatures, as `tf.saved_model.save` takes them."""
         return {"serving_default": self.detect.get_concrete_function()}
 
-    def _detect(
-        self, image: tf.Tensor, proposals: tf.Tensor | None = None
-    ) -> dict[str, tf.Tensor]:
+    def _detect(self, image: tf.Tensor, proposals: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         model, settings = self._model, self._settings
         height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
         (side,) = set(settings.shortest_sides)

@@ -106,14 +106,13 @@ def test_proposals_are_a_second_input_where_they_are_needed():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runtime", [onnx_runtime, openvino])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ImportWarning")
 @pytest.mark.parametrize(("pooling", "maps"), [*MODELS, ("needs proposals", 1)])
-def test_other_runtimes_detect_the_same(pooling, maps, runtime, tmp_path):
+def test_other_runtimes_detect_the_same(pooling, maps, tmp_path):
     needs_proposals = pooling == "needs proposals"
     detector = model("max" if needs_proposals else pooling, maps, needs_proposals)
     folder, path = converted(SingleImageDetector(detector, SETTINGS), tmp_path)
-    for source in (path, folder) if runtime is openvino else (path,):
+    for runtime, source in ((onnx_runtime, path), (openvino, path), (openvino, folder)):
         run = runtime(source)
         for record in RECORDS:
             image = image_of(record)
@@ -181,9 +180,7 @@ def test_the_flavour_is_one_plain_signature(single_image, config, workdir, tmp_p
     with pytest.raises(InputError, match=r"is not an export of export\.saved_model"):
         ExportedPredictor(single_image)
     with pytest.raises(InputError, match="--dtype=bfloat16: --flavour=single_image computes in"):
-        saved_model.export(
-            config, workdir, str(tmp_path), dtype="bfloat16", flavour="single_image"
-        )
+        saved_model.export(config, workdir, str(tmp_path), dtype="bfloat16", flavour="single_image")
     assert not list(tmp_path.iterdir())
 
 
