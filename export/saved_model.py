@@ -5,6 +5,8 @@
 writes EXPORT_DIR/1/, then 2/ and so on: images and proposals in, final detections out, in
 operations of TensorFlow alone (see served.py for the signatures). A version appears atomically.
 --dtype and --svd make it faster; what they cost is measured on the eval split, and printed.
+--flavour=single_image writes a plainer graph for other runtimes instead (single_image.py), which
+export.onnx and OpenVINO convert.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from ml_collections import ConfigDict, config_flags
 import ohem_tf
 from export import MODEL_NAME, compress, measure, versions, warmup
 from export.served import ServedDetector
+from export.single_image import SingleImageDetector, check_settings, random_inputs
 from ohem_tf import devices, experiment
 from ohem_tf.data.joined import open_split
 from ohem_tf.errors import InputError, run
@@ -31,6 +34,7 @@ from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.workdir import checkpoint_path, load_saved
 
 DTYPES = ("float32", "bfloat16", "float16")
+FLAVOURS = ("serving", "single_image")
 
 
 def export(
@@ -42,6 +46,7 @@ def export(
     ranks: Sequence[int] = (),
     max_pixels: int = 40_000_000,
     measure_images: int = 100,
+    flavour: str = "serving",
 ) -> str:
     """Exports the detector in `workdir` as the next version in `output`, and says how it does.
 
@@ -52,21 +57,30 @@ def export(
       checkpoint: see `experiment.load_model`.
       dtype: of `DTYPES`, to compute in; None: config.dtype, in which it was trained.
       ranks: see `compress.compress`.
-      max_pixels: larger images are refused before they are decoded.
+      max_pixels: larger images are refused before they are decoded; not by "single_image".
       measure_images: how many images of the eval split, at most, measure dtype and SVD.
+      flavour: of `FLAVOURS`: "serving", see `ServedDetector`, or "single_image", see
+        `SingleImageDetector`, which computes in float32 whatever the model was trained in.
 
     Returns:
       The folder of the new version.
 
     Raises:
-      InputError: no checkpoint, nothing to measure on, ranks that save nothing, no folder.
+      InputError: no checkpoint, nothing to measure on, ranks that save nothing, no folder,
+        settings that the flavour does not do.
     """
-    warmup.require_serving_api()
+    single = flavour == "single_image"
+    if single:
+        check_settings(experiment.detection_settings(config))
+        if dtype not in (None, "float32"):
+            raise InputError(f"--dtype={dtype}: --flavour=single_image computes in float32")
+    else:
+        warmup.require_serving_api()
     path = _existing(workdir, checkpoint)
     devices.use_one()
     config = config.copy_and_resolve_references()
-    trained, config.dtype = config.dtype, dtype or config.dtype
-    changed = config.dtype != trained or any(ranks)
+    trained, config.dtype = config.dtype, "float32" if single else dtype or config.dtype
+    changed = (config.dtype != trained and not single) or any(ranks)
     records = None
     if changed and measure_images:
         records = open_split(config.data.dir, config.data.eval_split, "config.data.eval_split")
@@ -74,17 +88,19 @@ def export(
         model = experiment.load_model(config, workdir, path)
         compress.compress(model.roi_head, ranks)
         about = _about(config, workdir, path, ranks, max_pixels)
+        about["flavour"] = flavour
         about["needs_proposals"] = model.needs_proposals
         if records is not None:
             config.dtype = trained
             reference = experiment.load_model(config, workdir, path)
             about["measured"] = _measure(config, records, reference, model, measure_images)
-        seconds = _write(version.temporary, config, model, about)
+        write = _write_single_image if single else _write
+        seconds = write(version.temporary, config, model, about)
     size = sum(
         os.path.getsize(os.path.join(d, f)) for d, _, fs in os.walk(version.path) for f in fs
     )
     print(
-        f"{version.path}: {size / 1e6:.0f} MB, {seconds:.2f} s per warm-up request on this machine"
+        f"{version.path}: {size / 1e6:.0f} MB, {seconds:.2f} s per image of noise on this machine"
     )
     return version.path
 
@@ -150,15 +166,7 @@ def _write(folder: str, config: ConfigDict, model: FastRCNN, about: Mapping[str,
       Seconds that a request takes.
     """
     settings = experiment.detection_settings(config)
-    served = ServedDetector(model, settings, about, about["max_pixels"])
-    classes, whole = (os.path.join(folder, name) for name in ("classes.txt", "metadata.json"))
-    with open(classes, "w", encoding="utf-8") as file:
-        file.writelines(f"{name}\n" for name in about["classes"])
-    write_json(whole, about)
-    served.assets = [tf.saved_model.Asset(path) for path in (classes, whole)]
-    tf.saved_model.save(served, folder, signatures=served.by_name())
-    for path in (classes, whole):  # copied to assets/
-        os.remove(path)
+    _save(ServedDetector(model, settings, about, about["max_pixels"]), folder, about)
     inputs = warmup.requests(
         max(settings.shortest_sides), settings.longest_side, model.needs_proposals
     )
@@ -171,6 +179,34 @@ def _write(folder: str, config: ConfigDict, model: FastRCNN, about: Mapping[str,
     return time.perf_counter() - before
 
 
+def _write_single_image(
+    folder: str, config: ConfigDict, model: FastRCNN, about: Mapping[str, Any]
+) -> float:
+    """As `_write`, the other flavour; there is no server to warm up."""
+    settings = experiment.detection_settings(config)
+    _save(SingleImageDetector(model, settings), folder, about)
+    answer = tf.saved_model.load(folder).signatures["serving_default"]
+    inputs = random_inputs(max(settings.shortest_sides), model.needs_proposals)
+    answer(**inputs)
+    before = time.perf_counter()
+    answer(**inputs)
+    return time.perf_counter() - before
+
+
+def _save(
+    module: ServedDetector | SingleImageDetector, folder: str, about: Mapping[str, Any]
+) -> None:
+    """Writes a SavedModel with the names of the classes and metadata.json among its assets."""
+    classes, whole = (os.path.join(folder, name) for name in ("classes.txt", "metadata.json"))
+    with open(classes, "w", encoding="utf-8") as file:
+        file.writelines(f"{name}\n" for name in about["classes"])
+    write_json(whole, about)
+    module.assets = [tf.saved_model.Asset(path) for path in (classes, whole)]
+    tf.saved_model.save(module, folder, signatures=module.by_name())
+    for path in (classes, whole):  # copied to assets/
+        os.remove(path)
+
+
 def define_flags() -> None:
     """Defines the flags."""
     config_flags.DEFINE_config_file("config", None, "As in training; `detection` may differ.")
@@ -178,6 +214,7 @@ def define_flags() -> None:
     flags.DEFINE_string("output", None, "Folder of the versions, EXPORT_DIR.")
     flags.DEFINE_string("checkpoint", "last", "'last', 'best' or a path.")
     flags.DEFINE_bool("best", False, "The same as --checkpoint=best.")
+    flags.DEFINE_enum("flavour", "serving", FLAVOURS, "For a server, or for export.onnx.")
     flags.DEFINE_enum("dtype", None, DTYPES, "Arithmetic; default: that of training.")
     flags.DEFINE_list(
         "svd", [], "Ranks of fc6, fc7, ... (Fast R-CNN: 1024,256); 0 leaves a layer as it is."
@@ -203,6 +240,8 @@ def main(argv: Sequence[str]) -> None:
             raise InputError(f"--{name} is missing")
     if given.best and given["checkpoint"].present and given.checkpoint != "best":
         raise InputError(f"--best and --checkpoint={given.checkpoint}: give one of them")
+    if given.flavour == "single_image" and given["max_pixels"].present:
+        raise InputError("--max_pixels: has no effect with --flavour=single_image; leave it out")
     try:
         ranks = [int(rank) for rank in given.svd]
     except ValueError:
@@ -218,6 +257,7 @@ def main(argv: Sequence[str]) -> None:
         ranks,
         given.max_pixels,
         given.measure_images,
+        given.flavour,
     )
 
 

@@ -25,9 +25,10 @@ def resize(
       The image [h, w, 3] float32 and the scale factor [] float32 that `boxes.scale` takes.
     """
     size = tf.cast(tf.shape(image)[:2], tf.float32)
+    height, width = tf.unstack(size)  # OpenVINO takes a tf.reduce_min of the size for another
     scale = tf.minimum(
-        tf.cast(shortest_side, tf.float32) / tf.reduce_min(size),
-        tf.cast(longest_side, tf.float32) / tf.reduce_max(size),
+        tf.cast(shortest_side, tf.float32) / tf.minimum(height, width),
+        tf.cast(longest_side, tf.float32) / tf.maximum(height, width),
     )
     # At least one pixel, or a thin strip would vanish.
     target = tf.maximum(tf.cast(tf.round(size * scale), tf.int32), 1)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from ohem_tf.arrays import Array
 
+_POWERS_OF_2 = 2 ** np.arange(31, dtype=np.int64)
+
 
 def roi_max_pool(
-    features: Array, boxes: Array, image_ids: Array, pool_size: int, stride: int
+    features: Array,
+    boxes: Array,
+    image_ids: Array,
+    pool_size: int,
+    stride: int,
+    most_cells: int = 0,
 ) -> tf.Tensor:
     """Max-pools each RoI into a `pool_size` x `pool_size` grid.
 
@@ -33,6 +41,8 @@ def roi_max_pool(
       image_ids: [R] int32 index into N of each RoI's image.
       pool_size: P.
       stride: pixels per feature cell.
+      most_cells: no map is higher or wider. The table then is as large as that may ask for, and its
+        graph has no loop; 0: as large as these RoIs ask for.
 
     Returns:
       [R, P, P, C], the dtype of `features`.
@@ -44,7 +54,11 @@ def roi_max_pool(
     left, right = _bins(first_x, last_x, width, pool_size)
 
     y_level, x_level = _floor_log2(bottom - top), _floor_log2(right - left)
-    y_levels, x_levels = (1 + tf.reduce_max(_or_zero(level)) for level in (y_level, x_level))
+    if most_cells:
+        largest_bin = -(-most_cells // pool_size) + 1
+        y_levels = x_levels = largest_bin.bit_length()
+    else:
+        y_levels, x_levels = (1 + tf.reduce_max(_or_zero(level)) for level in (y_level, x_level))
     table = _window_maxima(features, y_levels, axis=1)  # [Ly, N, H, W, C]
     table = tf.reshape(table, tf.stack([-1, height, width, channels]))
     table = _window_maxima(table, x_levels, axis=2)  # [Lx, Ly * N, H, W, C]
@@ -103,20 +117,25 @@ def _or_zero(levels: tf.Tensor) -> tf.Tensor:
 
 def _floor_log2(x: tf.Tensor) -> tf.Tensor:
     """Exact floor(log2(x)) of int64 `x`; 0 for x < 2."""
-    powers = tf.constant([2**k for k in range(1, 31)], tf.int64)
-    return tf.reduce_sum(tf.cast(x[..., None] >= powers, tf.int64), axis=-1)
+    return tf.reduce_sum(tf.cast(x[..., None] >= _POWERS_OF_2[1:], tf.int64), axis=-1)
 
 
 def _power_of_2(exponent: tf.Tensor) -> tf.Tensor:
     """2^`exponent`, int64."""
-    return tf.bitwise.left_shift(tf.ones_like(exponent), exponent)
+    return tf.gather(tf.constant(_POWERS_OF_2), exponent)
 
 
-def _window_maxima(values: tf.Tensor, levels: tf.Tensor, axis: int) -> tf.Tensor:
+def _window_maxima(values: tf.Tensor, levels: tf.Tensor | int, axis: int) -> tf.Tensor:
     """Stacks `levels` maps [levels, ...]: entry k holds the maximum over 2^k cells along `axis`.
 
     Windows that run over the end of the axis wrap around; no bin ever looks one up.
     """
+    if isinstance(levels, int):
+        unrolled = [values]
+        for k in range(levels - 1):
+            here = unrolled[-1]
+            unrolled.append(tf.maximum(here, tf.roll(here, -(2**k), axis)))
+        return tf.stack(unrolled)
 
     def grow(k: tf.Tensor, half: tf.Tensor, current: tf.Tensor, maps: tf.TensorArray) -> tuple:
         current = tf.maximum(current, tf.roll(current, -half, axis))

@@ -191,18 +191,20 @@ class FastRCNN(keras.Model):
             outputs["boxes"].append(boxes * real[..., None])
         return {name: tf.ragged.stack(x).to_tensor() for name, x in outputs.items()}
 
-    def image_features(self, image: tf.Tensor) -> Features:
+    def image_features(self, image: tf.Tensor, plain: bool = False) -> Features:
         """The feature maps of one image, for `score_rois`; not for a backward pass.
 
         Args:
           image: [H, W, 3] float32 RGB in 0..255, already resized.
+          plain: whether convolutions are left as they are, for a runtime that chooses how to
+            compute them; see `forward_only`.
 
         Returns:
           Those of the head, if it has any, then one [1, ~H/stride, ~W/stride, C] per stride of the
           backbone, in the precision that the head computes in.
         """
-        features = self._with_maps(self.backbone.forward_only(image[None]))
-        return self.roi_network.forward_only(features)
+        backbone = self.backbone if plain else self.backbone.forward_only
+        return self.roi_network.forward_only(self._with_maps(backbone(image[None])))
 
     def score_rois(
         self, features: Features, rois: tf.Tensor, scale: tf.Tensor

@@ -77,7 +77,7 @@ class FeaturePyramid(keras.layers.Layer):
             above = here
             levels.insert(0, tf.cast(output(here), tf.float32))
         for _ in range(self.extra):
-            levels.append(levels[-1][:, ::2, ::2])
+            levels.append(tf.nn.max_pool2d(levels[-1], 1, 2, "VALID"))  # no slice, for OpenVINO
         return levels
 
     def load(self, other: keras.layers.Layer, levels: Sequence[int]) -> list[str]:
