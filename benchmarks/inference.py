@@ -30,7 +30,7 @@ from benchmarks.step_time import example
 from ohem_tf import boxes as box_ops
 from ohem_tf import experiment, images
 from ohem_tf.comparison.page import read_introduction
-from ohem_tf.config import validate
+from ohem_tf.config import paper, validate
 from ohem_tf.data.joined import open_split
 from ohem_tf.data.pipeline import evaluation_examples
 from ohem_tf.errors import InputError, run
@@ -80,11 +80,26 @@ def spread_outputs(model: FastRCNN, photograph: Photograph) -> None:
     model.roi_head.set_target_statistics(np.zeros_like(std), std)
 
 
+def changes(config: ConfigDict) -> ConfigDict:
+    """What differs from the defaults: an older checkout does not know the newest fields."""
+    plain = paper()
+    return ConfigDict(
+        {
+            name: {k: v for k, v in value.items() if v != plain[name][k]}
+            if isinstance(value, ConfigDict)
+            else value
+            for name, value in config.items()
+            if value != plain[name]
+        }
+    )
+
+
 def write_model(config: ConfigDict, photograph: Photograph, workdir: str) -> None:
     """A workdir as training leaves one, with what `spread_outputs` makes of a new model."""
     model = experiment.build_model(config, _CLASSES)
     spread_outputs(model, photograph)
-    save_config(config, {}, tuple(f"class{k}" for k in range(1, _CLASSES + 1)), workdir)
+    classes = tuple(f"class{k}" for k in range(1, _CLASSES + 1))
+    save_config(changes(config), {}, classes, workdir)
     folder = os.path.join(workdir, CHECKPOINTS)
     manager = tf.train.CheckpointManager(checkpoint_of(model), folder, max_to_keep=1)
     manager.save(checkpoint_number=0)

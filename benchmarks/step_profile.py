@@ -87,7 +87,7 @@ def parts(config: ConfigDict, proposals: int, candidates: int) -> dict[str, Part
     head, pooler = model.roi_head, model.roi_network.pooler
     seed = tf.constant([0, 1])
     pooled = pooler(features, boxes)
-    coarse, basis = pooler.coarse(features, boxes)
+    coarse, basis = pooler.coarse(features, boxes), pooler.coarse_basis
     quick = "bfloat16" if has_bfloat16() else "float32"
     logits, deltas = head(pooled)
     gradients = [tf.zeros_like(w) for w in weights]
@@ -131,13 +131,13 @@ def parts(config: ConfigDict, proposals: int, candidates: int) -> dict[str, Part
         ),
         f"RoI pooling of {count}, and cosines": Part(
             (_CANDIDATES,),
-            lambda: pooler.coarse(features, boxes)[0],
+            lambda: pooler.coarse(features, boxes),
             # The P x P maxima of a RoI need not leave the cache.
             bytes=4 * (cells + share * count * per_roi),
         ),
         f"fc layers of {count}, estimated": Part(
             (_CANDIDATES,),
-            lambda: head.estimate(coarse, basis, quick),
+            lambda: head.estimator(basis, quick)(coarse),
             made,
             estimated,
             all_rois[1] - 4 * (1 - share) * count * per_roi,

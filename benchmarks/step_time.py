@@ -17,6 +17,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -40,13 +41,14 @@ CLASSES = 20
 def samplers(config: ConfigDict) -> dict[str, Sampler]:
     """What is compared, by name; the first is what ratios refer to."""
     rois = config.train.rois_per_step // config.train.images_per_step
+    hard = partial(HardMining, rois, chunk=config.ohem.chunk)
     found: dict[str, Sampler] = {
         "FRCN": HeuristicSampling(rois, bg_lo=0.0),
-        "OHEM": HardMining(rois),
+        "OHEM": hard(),
     }
     if config.head.pooling != "position_sensitive":  # where nothing is left to estimate
-        found[f"OHEM, {4 * rois} candidates"] = HardMining(rois, candidates=4 * rois)
-    found["OHEM, NMS per label (release)"] = HardMining(rois, per_label=True)
+        found[f"OHEM, {4 * rois} candidates"] = hard(candidates=4 * rois)
+    found["OHEM, NMS per label (release)"] = hard(per_label=True)
     found["all RoIs, masked losses (naive)"] = MaskedHardMining(rois)
     return found
 
@@ -155,6 +157,7 @@ def setting(config: ConfigDict, proposals: int, repeats: int) -> dict[str, objec
         ),
         "pooling": config.head.pooling,
         "hidden layers of the head": " and ".join(map(str, config.head.hidden)),
+        "RoIs per read-only forward step": config.ohem.chunk or "all",
         "rounds": repeats,
         "TensorFlow": tf.__version__,
     }

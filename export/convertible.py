@@ -1,8 +1,9 @@
 """RoI pooling and NMS in operations that tf2onnx and OpenVINO convert, both of them right.
 
-Their conversions of CropAndResize do not give RoIAlign: tf2onnx makes a loop over RoIs that OpenVINO
-does not read, and OpenVINO's own is off by a tenth of a feature's standard deviation. Where
-`ohem_tf` has what converts already, such as position-sensitive pooling, that is used as it is.
+Their conversions of CropAndResize do not give RoIAlign: tf2onnx makes a loop over RoIs that
+OpenVINO does not read, and OpenVINO's own is off by a tenth of a feature's standard deviation.
+Where `ohem_tf` has what converts already, such as position-sensitive pooling, that is used as it
+is.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def convert(saved_model: str, output: str, image: str | None = None) -> float:
       InputError: a package is missing, no such SavedModel, an operation that is not converted, a
         model that detects something else.
     """
-    loaded, signature, about = _load(saved_model)
+    _kept, signature, about = _load(saved_model)  # the signature alone would lose its variables
     onnx, onnxruntime, tf2onnx = _packages()
     make_folder(os.path.dirname(os.path.abspath(output)), "output")
     specs = list(signature.structured_input_signature[1].values())

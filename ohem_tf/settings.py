@@ -150,7 +150,8 @@ class HardMiningSettings:
       fg_fraction: share of foreground, at most, rounded down to whole RoIs; then foreground and
         background are mined apart. 1: no limit (the paper); MMDetection's is 0.25.
       dropout: whether dropout is active in the read-only pass, with a mask of its own.
-      chunk: RoIs per forward step of the read-only pass, to bound its memory; 0 takes all at once.
+      chunk: RoIs per forward step of the read-only pass, to bound its memory, which is then within
+        a tenth of Fast R-CNN's whatever their number (docs/results/growth.md); 0 takes all at once.
       candidates: the read-only pass estimates the losses of all RoIs of an image, and computes only
         those of this many, the highest, exactly; see `RoINetwork.read_only_losses`. 0: the losses
         of all RoIs exactly (the paper).
@@ -163,7 +164,7 @@ class HardMiningSettings:
     rank_by: str = "loss"
     fg_fraction: float = 1.0
     dropout: bool = True
-    chunk: int = 0
+    chunk: int = 2000
     candidates: int = 0
     start_step: int = 0
 

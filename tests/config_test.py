@@ -22,7 +22,10 @@ from ohem_tf.config import paper, validate
 from ohem_tf.errors import InputError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-FILES = sorted(path for path in (ROOT / "configs").glob("*.py") if path.stem != "paper")
+# Those without an argument.
+FILES = sorted(
+    path for path in (ROOT / "configs").glob("*.py") if path.stem not in ("paper", "finetune")
+)
 
 
 def flat(config):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from ohem_tf.losses import RoILosses
 from ohem_tf.models.backbones import Backbone
 from ohem_tf.models.batches import Batch, image_metrics, mean, mean_metrics, unbatch
 from ohem_tf.models.heads import Head
+from ohem_tf.models.keras_model import KerasModel
 from ohem_tf.models.proposers import Proposer, RecordedProposals
 from ohem_tf.models.roi_network import Features, RoINetwork
 from ohem_tf.models.roi_pooler import RoIPooler
@@ -32,7 +33,7 @@ for _sampler in (
 
 
 @keras.saving.register_keras_serializable("ohem_tf")
-class FastRCNN(keras.Model):
+class FastRCNN(KerasModel):
     """Fast R-CNN with the training step of OHEM, of another sampler here, or of your own.
 
     Its batches are those of `data.pipeline.TrainingStream`, in `fit`, `evaluate` and `predict`:
@@ -82,28 +83,10 @@ class FastRCNN(keras.Model):
         self._seed = seed
         self.built = True
 
-    def compile(self, optimizer: Any = "rmsprop", **kwargs: Any) -> None:
-        """As Keras'; the losses are the model's own. Not jit-compiled unless asked for.
-
-        Keras' default compiles for a single GPU, where shapes that differ from image to image would
-        be compiled anew each time.
-        """
-        super().compile(optimizer=optimizer, **{"jit_compile": False, **kwargs})
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles a loaded model as it was when it was saved; Keras then loads the momentum."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
-
     @property
     def needs_proposals(self) -> bool:
         """Whether the proposals of an image are part of the input."""
         return self.proposer.needs_proposals
-
-    @property
-    def step(self) -> int:
-        """The number of updates so far."""
-        return int(tf.convert_to_tensor(self.optimizer.iterations))  # one per device, all equal
 
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """One SGD step on the N images of `batch`, image by image."""
@@ -344,21 +327,6 @@ class FastRCNN(keras.Model):
     def _random_seed(self, image: Batch, purpose: int) -> tf.Tensor:
         position = tf.cast(image["position"], tf.int32)
         return tf.random.fold_in(tf.stack([self._seed, position]), purpose)
-
-    def _maybe_symbolic_build(self, iterator: object = None, data_batch: object = None) -> None:
-        """Keras would average a batch over the replicas to build the model; this one is built."""
-        if self.compiled and not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
-
-    def _make_function(self, step_function: Callable[[Batch], dict[str, tf.Tensor]]) -> Callable:
-        """Over several machines Keras averages what a step reports along axis 0: it gets one."""
-        if not isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
-            return super()._make_function(step_function)
-
-        def step(batch: Batch) -> dict[str, tf.Tensor]:
-            return {name: value[None] for name, value in step_function(batch).items()}
-
-        return super()._make_function(step)
 
 
 def _accumulate(

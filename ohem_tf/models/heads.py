@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -192,21 +192,20 @@ class RoIHead(Head):
                 x = tf.nn.experimental.stateless_dropout(x, self._dropout, seed)
         return self._outputs(x)
 
-    def estimate(
-        self, coarse: tf.Tensor, basis: np.ndarray, dtype: str = "float32"
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def estimator(
+        self, basis: np.ndarray, dtype: str = "float32"
+    ) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
         """Scores RoIs by less than their pooled features, without dropout.
 
         Pooled features U z U^T go through fc6 as z goes through fc6's weights times U, Q^2 / P^2 of
         the arithmetic.
 
         Args:
-          coarse: z [R, Q, Q, C], see `RoIPooler.coarse`.
-          basis: U [P, Q].
+          basis: U [P, Q], see `RoIPooler.coarse`.
           dtype: to multiply the matrices in.
 
         Returns:
-          As `call`.
+          What takes z [R, Q, Q, C] and returns as `call`; the weights are multiplied once.
         """
         first, *others = self.hidden
         cells, coefficients = (size**2 for size in basis.shape)
@@ -214,11 +213,16 @@ class RoIHead(Head):
         kernel = planes @ tf.reshape(first.kernel, [cells, -1])
         kernels = [tf.reshape(kernel, [coefficients * self._channels, first.units])]
         kernels += [tf.convert_to_tensor(layer.kernel) for layer in others]
-        x = tf.reshape(coarse, [-1, coefficients * self._channels])
-        for layer, kernel in zip(self.hidden, kernels, strict=True):
-            x = tf.cast(tf.cast(x, dtype) @ tf.cast(kernel, dtype), tf.float32)
-            x = tf.nn.relu(x + layer.bias)
-        return self._outputs(x)
+        kernels = [tf.cast(kernel, dtype) for kernel in kernels]
+
+        def estimate(coarse: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            x = tf.reshape(coarse, [-1, coefficients * self._channels])
+            for layer, kernel in zip(self.hidden, kernels, strict=True):
+                x = tf.cast(tf.cast(x, dtype) @ kernel, tf.float32)
+                x = tf.nn.relu(x + layer.bias)
+            return self._outputs(x)
+
+        return estimate
 
     def _outputs(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         deltas = tf.reshape(self.bbox_pred(x), [-1, self.num_classes + 1, 4])

@@ -64,7 +64,7 @@ class RoINetwork:
     ) -> RoILosses:
         """The losses of `rois` forward only: nothing is kept for a backward pass.
 
-        With `candidates`, the losses of all RoIs are estimated (see `estimates`), and those of the
+        With `candidates`, the losses of all RoIs are estimated (see `estimator`), and those of the
         `candidates` RoIs that seem hardest are then computed as they are; the others keep
         their estimates. The RoIs that hard mining selects reach down to two or three times their
         number in the order of the losses, because of the NMS; that far down, and some way further,
@@ -86,7 +86,8 @@ class RoINetwork:
                 return self.losses(features, some, scale, seed)
 
             return _in_chunks(exact, rois, chunk)
-        estimates = _in_chunks(lambda some, _: self.estimates(features, some, scale), rois, chunk)
+        estimate = self.estimator(features, scale)
+        estimates = _in_chunks(lambda some, _: estimate(some), rois, chunk)
         count = tf.minimum(candidates, tf.shape(rois.labels)[0])
         best = tf.math.top_k(hardness(estimates), count, sorted=False).indices
         exact_losses = self.losses(features, rois.take(best), scale, dropout_seed)
@@ -97,19 +98,23 @@ class RoINetwork:
             )
         )
 
-    def estimates(self, features: Features, rois: RoIs, scale: tf.Tensor) -> RoILosses:
-        """About the losses of `rois`, forward only and without dropout.
+    def estimator(self, features: Features, scale: tf.Tensor) -> Callable[[RoIs], RoILosses]:
+        """About the losses of RoIs, forward only and without dropout.
 
         The network is the same, but pooling is coarser (see `RoIPooler.coarse`): for P = 7, fc6
         has a fifth of the arithmetic.
 
         Args:
-          features, rois, scale: as in `losses`.
+          features, scale: as in `losses`.
         """
-        coarse, basis = self.pooler.coarse(features, box_ops.scale(rois.boxes, scale))
         assert isinstance(self.head, RoIHead)  # no other has anything to spare
-        logits, deltas = self.head.estimate(coarse, basis, _quick_dtype())
-        return self._checked(roi_losses(logits, deltas, rois.labels, rois.targets))
+        head = self.head.estimator(self.pooler.coarse_basis, _quick_dtype())
+
+        def estimate(rois: RoIs) -> RoILosses:
+            logits, deltas = head(self.pooler.coarse(features, box_ops.scale(rois.boxes, scale)))
+            return self._checked(roi_losses(logits, deltas, rois.labels, rois.targets))
+
+        return estimate
 
     def score(
         self, views: Sequence[tuple[Features, tf.Tensor, tf.Tensor]]

@@ -57,9 +57,13 @@ class RoIPooler:
         ]
         return tf.gather(tf.concat(pooled, axis=0), tf.argsort(tf.concat(members, axis=0)))
 
-    def coarse(
-        self, features: Sequence[tf.Tensor], boxes: tf.Tensor
-    ) -> tuple[tf.Tensor, np.ndarray]:
+    @property
+    def coarse_basis(self) -> np.ndarray:
+        """U [P, Q], see `coarse`."""
+        basis = _interpolation if self.kind == "align" else _cosines
+        return basis(self.pool_size, min(_COARSE, self.pool_size))
+
+    def coarse(self, features: Sequence[tf.Tensor], boxes: tf.Tensor) -> tf.Tensor:
         """Less than what pooling gives, which stands for all of it.
 
         RoIAlign is done with Q x Q bins, between which U interpolates linearly. The P x P maxima of
@@ -70,19 +74,18 @@ class RoIPooler:
           features, boxes: as of `__call__`.
 
         Returns:
-          z [R, Q, Q, C] and U [P, Q] for Q = 3, or P if that is less: for each RoI and channel,
-          U z U^T is about what `__call__` returns. float32.
+          z [R, Q, Q, C] float32 for Q = 3, or P if that is less: for each RoI and channel,
+          U z U^T is about what `__call__` returns, with U of `coarse_basis`.
         """
-        size = min(_COARSE, self.pool_size)
+        basis = self.coarse_basis
+        size = basis.shape[1]
         if self.kind == "align":
-            basis = _interpolation(self.pool_size, size)
-            return RoIPooler(size, self.strides, self.kind)(features, boxes), basis
+            return RoIPooler(size, self.strides, self.kind)(features, boxes)
         pooled = tf.cast(self(features, boxes), tf.float32)
         channels = pooled.shape[-1]
-        basis = _cosines(self.pool_size, size)
         planes = np.kron(basis, basis).T.astype(np.float32)
         coarse = tf.matmul(planes, tf.reshape(pooled, [-1, self.pool_size**2, channels]))
-        return tf.reshape(coarse, [-1, size, size, channels]), basis
+        return tf.reshape(coarse, [-1, size, size, channels])
 
     def levels(self, boxes: tf.Tensor) -> tf.Tensor:
         """[R] int32 index of the map that each of `boxes` [R, 4] reads."""

@@ -77,7 +77,7 @@ def test_an_estimate_is_the_head_on_what_coarse_features_stand_for(hidden, count
     basis = np.random.default_rng(5).normal(size=(4, 2))
     pooled = np.einsum("pk,rklc,ql->rpqc", basis, coarse, basis)
     for dtype, tolerance in (("float32", 1e-4), ("bfloat16", 0.5)):
-        outputs = head.estimate(tf.constant(coarse), basis, dtype)
+        outputs = head.estimator(basis, dtype)(tf.constant(coarse))
         for found, expected in zip(outputs, forward_by_hand(head, pooled), strict=True):
             assert found.dtype == tf.float32
             np.testing.assert_allclose(found, expected, rtol=tolerance / 10, atol=tolerance)

@@ -87,7 +87,7 @@ def test_coarse_features_stand_for_linear_ones(kind):
     boxes = np.concatenate([corners, corners + rng.uniform(230, 330, (30, 2))], 1)
     boxes = tf.constant(boxes, tf.float32)
     pooler, features = RoIPooler(7, (16,), kind), smooth_map()
-    coarse, basis = pooler.coarse(features, boxes)
+    coarse, basis = pooler.coarse(features, boxes), pooler.coarse_basis
     assert coarse.shape == (30, 3, 3, 3)
     assert basis.shape == (7, 3)
     off = np.abs(restored(coarse.numpy(), basis) - pooler(features, boxes).numpy()).max()
@@ -98,7 +98,7 @@ def test_coarse_max_pooling_is_the_best_of_its_size():
     """Least squares: what is left is orthogonal to every product of two of the cosines."""
     pooler, boxes = RoIPooler(7, (16,), "max"), tf.constant(rois())
     features = [maps()[2]]
-    coarse, basis = pooler.coarse(features, boxes)
+    coarse, basis = pooler.coarse(features, boxes), pooler.coarse_basis
     np.testing.assert_allclose(basis.T @ basis, np.eye(3), atol=1e-12)
     left = pooler(features, boxes).numpy() - restored(coarse.numpy(), basis)
     np.testing.assert_allclose(restored(left, basis.T), 0, atol=1e-5)
@@ -108,7 +108,7 @@ def test_coarse_max_pooling_is_the_best_of_its_size():
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_a_small_pool_size_is_not_made_coarser(kind, size):
     pooler, features, boxes = RoIPooler(size, STRIDES, kind), maps(), tf.constant(rois())
-    coarse, basis = pooler.coarse(features, boxes)
+    coarse, basis = pooler.coarse(features, boxes), pooler.coarse_basis
     np.testing.assert_allclose(
         restored(coarse.numpy(), basis), pooler(features, boxes), rtol=1e-4, atol=1e-5
     )

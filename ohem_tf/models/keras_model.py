@@ -1,0 +1,48 @@
+"""What Keras has to be told about a model that is built at once and computes its own losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ohem_tf.models.batches import Batch
+
+
+class KerasModel(keras.Model):
+    """A `keras.Model` that is built in its constructor, and whose steps compute its losses."""
+
+    def compile(self, optimizer: Any = "rmsprop", **kwargs: Any) -> None:
+        """As Keras'; the losses are the model's own. Not jit-compiled unless asked for.
+
+        Keras' default compiles for a single GPU, where shapes that differ from image to image would
+        be compiled anew each time.
+        """
+        super().compile(optimizer=optimizer, **{"jit_compile": False, **kwargs})
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a loaded model as it was when it was saved; Keras then loads the momentum."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    @property
+    def step(self) -> int:
+        """The number of updates so far."""
+        return int(tf.convert_to_tensor(self.optimizer.iterations))  # one per device, all equal
+
+    def _maybe_symbolic_build(self, iterator: object = None, data_batch: object = None) -> None:
+        """Keras would average a batch over the replicas to build the model; this one is built."""
+        if self.compiled and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def _make_function(self, step_function: Callable[[Batch], dict[str, tf.Tensor]]) -> Callable:
+        """Over several machines Keras averages what a step reports along axis 0: it gets one."""
+        if not isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            return super()._make_function(step_function)
+
+        def step(batch: Batch) -> dict[str, tf.Tensor]:
+            return {name: value[None] for name, value in step_function(batch).items()}
+
+        return super()._make_function(step)
