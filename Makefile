@@ -5,6 +5,7 @@
 #   make test         the tests, in two processes; make test ARGS="tests/evaluation -m 'not slow'"
 #                     runs some, and JOBS=0 in one process, for a debugger or a single test
 #   make lint         format, rules, who imports whom, types
+#   make audit        known vulnerabilities in the pinned packages (needs the network)
 #   make build-files  rewrites the BUILD files from the imports
 #   make clean        removes .venv and caches, and leaves runs/ alone
 
@@ -18,7 +19,7 @@ OUT := runs/quickstart
 # Processes for the tests: most of their time is one thread's (tracing), whatever TensorFlow's are.
 JOBS ?= 2
 
-.PHONY: help quickstart test lint build-files clean
+.PHONY: help quickstart test lint audit build-files clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -46,6 +47,10 @@ lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports --no-cache --no-logo
 	$(VENV)/bin/mypy
+
+audit: $(VENV)/.made
+	$(PIP) install --quiet --constraint constraints.txt pip-audit
+	$(VENV)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 build-files: $(VENV)/.made
 	$(VENV)/bin/python tests/build_files.py
