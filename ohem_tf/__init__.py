@@ -10,6 +10,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from ohem_tf.quiet import silence_tensorflow
 from ohem_tf.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -88,9 +89,7 @@ _MODULES = {
 
 # Keras 3 asks this, or a file in the home directory, which library computes; here there is one.
 os.environ["KERAS_BACKEND"] = "tensorflow"
-# Most of TensorFlow's start-up messages (CPU features, missing CUDA) would bury ours. Its errors
-# reach Python as exceptions all the same; TF_CPP_MIN_LOG_LEVEL=0 brings the messages back.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+silence_tensorflow()
 
 
 def __getattr__(name: str) -> Any:

@@ -89,7 +89,7 @@ def flags_of(module: str) -> list[str]:
     assert spec.origin
     tree = ast.parse(pathlib.Path(spec.origin).read_text(encoding="utf-8"))
     return [
-        node.args[0].value
+        str(node.args[0].value)
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
