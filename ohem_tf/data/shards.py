@@ -173,7 +173,7 @@ def write_here(
     if source is not None:
         boxes = (source.get(entry, settings.min_proposal_size) for entry in entries)
     make_record = functools.partial(one_image.make_record, settings=settings)
-    prepared = workers.map(make_record, entries, boxes)
+    prepared = workers.map(make_record, entries, boxes, what=one_image.files_of)
     for shard in todo:
         yield write_one(output, shard, prepared, settings.classes, progress)
 
