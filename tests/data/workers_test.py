@@ -72,8 +72,7 @@ def test_a_worker_that_dies_is_reported_in_one_line():
 
 PARENT = """
     import os, sys
-    from ohem_tf.data.limits import Limits
-from ohem_tf.data.workers import Workers
+    from ohem_tf.data.workers import Workers
 
     if __name__ == "__main__":
         with Workers(2) as workers:
