@@ -44,6 +44,8 @@ class SkippingReader(RecordReader):
           IndexError: out of range.
           InputError: all are damaged.
         """
+        if not 0 <= index < len(self):
+            raise IndexError(index)
         for place in range(index, index + len(self)):
             candidate = place % len(self)
             if self._is_good(candidate):

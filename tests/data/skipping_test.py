@@ -85,7 +85,7 @@ def test_no_whole_record(directory):
     [
         ({"encoded": b"hello"}, "cannot be decoded"),
         ({"height": 61}, r"has height and width \(60, 80\); expected \(61, 80\)"),
-        ({"height": 0}, "a size of 80 x 0"),
+        ({"height": -1}, "a size of 80 x -1"),
         ({"classes": np.array([1, 4], np.int32)}, "its classes are not 1 to 3"),
         ({"classes": np.array([1], np.int32)}, "classes: 1 values for 2 boxes"),
         ({"boxes": np.full((2, 4), np.nan, np.float32)}, "boxes that are no boxes"),
