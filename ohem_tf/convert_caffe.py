@@ -32,6 +32,7 @@ from ohem_tf.errors import InputError, run
 from ohem_tf.files import atomic, make_folder
 from ohem_tf.models import caffemodel, pretrained
 from ohem_tf.models.caffe_networks import NETWORKS
+from ohem_tf.names import check_classes
 from ohem_tf.workdir import CHECKPOINTS, checkpoint_of, save_config
 
 _FULLY_CONNECTED = ("fc6", "fc7", "cls_score", "bbox_pred")
@@ -155,8 +156,7 @@ def write_workdir(
             f"config.backbone.name: '{config.backbone.name}' is not a Caffe network; a "
             f".caffemodel fits {', '.join(NETWORKS)}"
         )
-    if not all(classes) or len(set(classes)) < len(classes):
-        raise InputError(f"--classes={','.join(classes)}: expected each name once")
+    check_classes(classes, "classes")
     folder = os.path.join(workdir, CHECKPOINTS)
     if tf.train.latest_checkpoint(folder):
         raise InputError(f"--workdir: {workdir} already holds a checkpoint; give another folder")

@@ -23,8 +23,9 @@ from typing import Any
 import cv2
 from absl import flags
 
-from ohem_tf import errors
+from ohem_tf import errors, names
 from ohem_tf.data import beam, one_image, proposals, records, shards, splits, summary
+from ohem_tf.data.limits import FLAG, Limits
 from ohem_tf.data.options import NONE, SELECTIVE_SEARCH, Options
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
@@ -41,6 +42,7 @@ def prepare(options: Options) -> dict[str, Any]:
         beam.check(options.runner, options.beam_options)
     make_folder(options.output, "output")
     output = Path(options.output)
+    limits = Limits.of_flags(options)
     source: proposals.Source | None = None
     how: dict[str, Any] = {"method": SELECTIVE_SEARCH, "mode": options.selective_search_mode}
     how["opencv"] = cv2.__version__
@@ -49,19 +51,19 @@ def prepare(options: Options) -> dict[str, Any]:
     elif options.proposals == NONE:
         source = proposals.NoProposals()
     else:
-        source = proposals.ProposalFile(options.proposals)
+        source = proposals.ProposalFile(options.proposals, limits)
     if source is not None:
         how = source.describe()
     if options.proposals != NONE:
         how["min_size"] = options.min_proposal_size
     dataset = _existing(options)
     earlier = [shards.earlier(output, name, dataset) for name in options.splits]
-    found = [_list_split(options, name) for name in options.splits]
+    found = [_list_split(options, name, limits) for name in options.splits]
     if options.no_annotations:
         _need_classes(options, dataset, found[0])
-    with Workers(options.num_workers) as workers:
+    with Workers(options.num_workers, limits=limits) as workers:
         for split in found:
-            split.check(workers)
+            split.check(workers, limits)
         classes = options.classes or tuple(dataset["classes"]) or splits.find_classes(found[0])
         if options.format == "coco":
             known = zip(dataset["classes"], dataset["category_ids"] or [], strict=True)
@@ -83,7 +85,7 @@ def prepare(options: Options) -> dict[str, Any]:
             for split, state, plan in zip(found, earlier, plans, strict=True)
         ]
         record_settings = one_image.Settings(
-            tuple(classes), options.selective_search_mode, options.min_proposal_size
+            tuple(classes), options.selective_search_mode, options.min_proposal_size, limits
         )
         for split, plan, state in zip(found, plans, states, strict=True):
             if options.runner is None:
@@ -132,17 +134,23 @@ def _existing(options: Options) -> dict[str, Any]:
     return dataset
 
 
-def _list_split(options: Options, name: str) -> splits.Split:
+def _list_split(options: Options, name: str, limits: Limits) -> splits.Split:
     """Reads what a split lists, but no image."""
     how = (name, options.on_bad_record, not options.no_annotations)
     if options.format == "voc":
         assert options.root is not None  # Options has checked it
         return splits.list_voc(options.root, *how)
     kind = "image_info" if options.no_annotations else "instances"
-    annotations = options.annotations or f"{options.root}/annotations/{kind}_{{split}}.json"
-    images = options.images or f"{options.root}/{{split}}"
-    annotations, images = (path.replace("{split}", name) for path in (annotations, images))
-    return splits.list_coco(annotations, images, *how)
+    annotations, images = (
+        own.replace("{split}", name)
+        if own
+        else str(names.below(options.root or "", place, f"--split={name}", limits.follow_links))
+        for own, place in (
+            (options.annotations, f"annotations/{kind}_{name}.json"),
+            (options.images, name),
+        )
+    )
+    return splits.list_coco(annotations, images, *how, limits)
 
 
 def _need_classes(options: Options, dataset: dict[str, Any], split: splits.Split) -> None:
@@ -215,7 +223,23 @@ def define_flags() -> None:
         splits.ON_BAD_RECORD,
         "skip drops a bad object, or an image that cannot be read, and prints a count per cause.",
     )
-    flags.DEFINE_integer("num_workers", None, "Processes. By default one for each core.")
+    flags.DEFINE_integer(
+        "num_workers",
+        None,
+        "Processes that read and search images. By default one for each core; 0: this one alone, "
+        "which a file that crashes its reader then ends.",
+    )
+    flags.DEFINE_float(
+        FLAG,
+        1.0,
+        "Multiplies the limits against absurd files (ohem_tf/data/limits.py): megabytes of xml and "
+        "json, pixels, objects and proposals of an image, seconds and memory of reading a file.",
+    )
+    flags.DEFINE_bool(
+        "follow_links",
+        False,
+        "Images and annotations may be links that lead out of --root (COCO: --images).",
+    )
     flags.DEFINE_string(
         "runner",
         None,
@@ -258,8 +282,8 @@ def main(argv: list[str]) -> None:
     # TensorFlow, imported when the first shard is written, only encodes records here: it must not
     # take a GPU.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    names = [field.name for field in dataclasses.fields(Options) if field.name != "splits"]
-    values = {name: getattr(flags.FLAGS, name) for name in names}
+    fields = [field.name for field in dataclasses.fields(Options) if field.name != "splits"]
+    values = {name: getattr(flags.FLAGS, name) for name in fields}
     values["classes"] = read_classes(values["classes"])
     if values["num_workers"] is None:
         # The cores this process may use, where the system tells.

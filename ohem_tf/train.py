@@ -26,6 +26,8 @@ from ohem_tf.data import statistics
 from ohem_tf.data.ground_truth import ground_truth
 from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.data.records import RecordReader
+from ohem_tf.data.skipping import SkippingReader
+from ohem_tf.data.splits import ON_BAD_RECORD
 from ohem_tf.errors import InputError, run
 from ohem_tf.evaluation.report import metrics
 from ohem_tf.files import make_folder
@@ -43,6 +45,7 @@ def train(
     overrides: Mapping[str, Any] | None = None,
     devices: Sequence[str] | None = None,
     strategy: str = "mirrored",
+    on_bad_record: str = "error",
 ) -> FastRCNN:
     """Trains the detector of `config` in `workdir`, from its last checkpoint if it holds one.
 
@@ -55,18 +58,22 @@ def train(
       strategy: "mirrored": on `devices` of this machine; "multiworker": this process is one of
         those that TF_CONFIG lists, each with all devices that it sees. Then each of them calls
         this; the chief alone writes `workdir`, which all of them must see.
+      on_bad_record: "error", or "skip": the next whole record takes the place of a damaged one.
 
     Returns:
       The trained model.
 
     Raises:
-      InputError: bad config or data, before training starts; a non-finite loss, with the step and
+      InputError: bad config or data, before training starts; a damaged record, with its shard; a
+        non-finite loss, with the step and
         the ids of its images, or another worker that is gone (the last good checkpoint stays).
     """
     validate(config)
     chief = workers.is_chief(strategy, devices)
     fields = ("config.data.train_split", "config.data.eval_split")
     records = open_split(config.data.dir, config.data.train_split, fields[0])
+    if on_bad_record == "skip":
+        records = SkippingReader(records)
     held_out = open_split(config.data.dir, config.data.eval_split, fields[1], annotated=False)
     check_classes(fields[1], held_out.classes, fields[0], records.classes)
     for field, split in zip(fields, (records, held_out), strict=True):
@@ -136,7 +143,16 @@ def train(
                 f"another worker is gone ({type(error).__name__}); start all workers again to go "
                 f"on; {good}"
             ) from error
+        try:
+            stream.check(model.step)
+        except InputError as damage:
+            raise InputError(
+                f"{damage} (--on_bad_record=skip goes on without it); {good}"
+            ) from error
         raise
+    finally:
+        if isinstance(records, SkippingReader):
+            print(records.summary(), flush=True)
     return model
 
 
@@ -232,6 +248,13 @@ def define_flags() -> None:
         "TF_CONFIG lists; the same command on each of them.",
     )
 
+    flags.DEFINE_enum(
+        "on_bad_record",
+        "error",
+        ON_BAD_RECORD,
+        "skip trains without damaged records, and counts them.",
+    )
+
 
 def main(argv: Sequence[str]) -> None:
     """Entry point of the binary."""
@@ -239,7 +262,14 @@ def main(argv: Sequence[str]) -> None:
     if given.config is None or given.workdir is None:
         raise InputError("give --config=configs/NAME.py and --workdir=DIR")
     overrides = config_flags.get_override_values(given["config"])
-    train(given.config, given.workdir, overrides, given.devices, given.strategy)
+    train(
+        given.config,
+        given.workdir,
+        overrides,
+        given.devices,
+        given.strategy,
+        given.on_bad_record,
+    )
     print(f"checkpoints: {os.path.join(given.workdir, CHECKPOINTS)}")
     print(f"curves: tensorboard --logdir={os.path.join(given.workdir, TENSORBOARD)}")
 

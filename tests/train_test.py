@@ -3,6 +3,7 @@
 import importlib
 import json
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from command_line import load_config, run
 from PIL import Image
 
 from ohem_tf import experiment
-from ohem_tf.data import statistics
+from ohem_tf.data import statistics, tfrecord
 from ohem_tf.errors import InputError
 from ohem_tf.train import train
 from ohem_tf.workdir import CHECKPOINTS, snapshots
@@ -354,3 +355,22 @@ def test_unknown_devices_and_uneven_batches_are_refused(dataset, tmp_path):
     config.train.images_per_step = 1
     with pytest.raises(InputError, match="images_per_step"):
         train(config, str(tmp_path), devices=["CPU:0", "CPU:1"])
+
+
+def test_a_damaged_record_ends_training_with_its_name_or_is_skipped(
+    dataset, tiny_backbone, tmp_path, capsys
+):
+    folder = tmp_path / "records"
+    shutil.copytree(dataset, folder)
+    (path,) = folder.glob("train-*.tfrecord")
+    content = bytearray(path.read_bytes())
+    for frame in tfrecord.scan(path)[0][:2]:
+        content[frame.start + frame.length // 2] ^= 1
+    path.write_bytes(content)
+    config = tiny.config(folder, **{"head.target_normalisation": "fixed"})
+    with pytest.raises(InputError, match=rf"{path.name}: record [01] is damaged .*--on_bad_record"):
+        train(config, str(tmp_path / "error"))
+    train(config, str(tmp_path / "skip"), on_bad_record="skip")
+    out = capsys.readouterr().out
+    assert "skipped 2 of" in out
+    assert f"{path.name}: record" in out

@@ -21,8 +21,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from ohem_tf.errors import InputError
+from ohem_tf.data.limits import DEFAULT, Limits
+from ohem_tf.errors import InputError, first_line
 
+# What is decoded. Pillow has readers of fifty more kinds, one of which runs another program.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 TOLERANCE = 1.0  # pixels by which a box may leave its image and still be clipped
 
 
@@ -94,26 +97,32 @@ class Checked:
         return self.height > 0
 
 
-def open_image(data: bytes) -> Image.Image:
+def open_image(data: bytes, limits: Limits = DEFAULT) -> Image.Image:
     """Opens and decodes an image wholly.
 
     Raises:
-      ValueError: not an image, or cut off; the message says which.
+      ValueError: not an image of `FORMATS`, or cut off; the message says which.
+      InputError: of more pixels than `limits` allows.
     """
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        limits.check("pixels", image.width * image.height, "too large", "pixels")
         image.load()
     except Image.UnidentifiedImageError:
         raise ValueError("not an image") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"truncated or damaged ({error})") from None
+    except InputError:
+        raise
+    except MemoryError:
+        raise ValueError("it takes more memory than there is") from None
+    except Exception as error:  # Pillow's readers raise all kinds for damaged files
+        raise ValueError(f"truncated or damaged ({first_line(error)})") from None
     # Pillow accepts a PNG without its last chunk; TensorFlow does not.
     if image.format == "PNG" and b"IEND\xaeB`\x82" not in data[-4096:]:
         raise ValueError("truncated or damaged (a PNG without its end)")
     return image
 
 
-def read_encoded(path: str) -> tuple[bytes, str]:
+def read_encoded(path: str, limits: Limits = DEFAULT) -> tuple[bytes, str]:
     """Reads an image file as the bytes to store, and their format, "jpeg" or "png".
 
     JPEG and PNG stay as they are, byte for byte (grey, palette and alpha are all read rightly by
@@ -124,7 +133,7 @@ def read_encoded(path: str) -> tuple[bytes, str]:
       ValueError: as `open_image`.
     """
     data = Path(path).read_bytes()
-    image = open_image(data)
+    image = open_image(data, limits)
     if image.mode != "CMYK" and image.format in ("JPEG", "MPO", "PNG"):
         return data, "png" if image.format == "PNG" else "jpeg"
     return encode_png(image), "png"
@@ -171,12 +180,15 @@ def check_object(item: Object, entry: Entry, height: int, width: int) -> Object 
     return item if box == item.box else dataclasses.replace(item, box=box)
 
 
-def check_entry(entry: Entry) -> Checked:
+def check_entry(entry: Entry, limits: Limits = DEFAULT) -> Checked:
     """Reads an entry's image and tests its objects.
 
     Raises:
-      InputError: the image has another size than the annotation says.
+      InputError: the image has another size than the annotation says, or more objects than `limits`
+        allows.
     """
+    where = f"{entry.annotation}: image {entry.image_id}"
+    limits.check("objects", len(entry.objects), where, "objects in an image")
 
     def unreadable(cause: str, message: str) -> Checked:
         problem = Problem(cause, message)
@@ -193,7 +205,9 @@ def check_entry(entry: Entry) -> Checked:
         message = f"{entry.image_path}: cannot be read ({error.strerror}); expected an image file"
         return unreadable("image missing", message)
     try:
-        width, height = open_image(data).size
+        width, height = open_image(data, limits).size
+    except InputError as error:
+        return unreadable("image too large", f"{entry.image_path}: {error}")
     except ValueError as error:
         message = f"{entry.image_path}: {error}; expected a whole JPEG or PNG file"
         return unreadable("image unreadable", message)

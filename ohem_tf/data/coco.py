@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import collections
 import json
-import math
 import os
 from pathlib import Path
 from typing import Any
 
+from ohem_tf import names
 from ohem_tf.data import checks
+from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.errors import InputError
 
 _KEYS = {
@@ -20,21 +21,24 @@ _KEYS = {
 
 
 def read_json(
-    path: str | os.PathLike[str], annotated: bool = True
+    path: str | os.PathLike[str], annotated: bool = True, limits: Limits = DEFAULT
 ) -> dict[str, list[dict[str, Any]]]:
     """Reads an instances json and tests that the keys used here are there.
 
     Not `annotated`: an image info json. It needs no 'categories', and 'annotations' are left out.
 
     Raises:
-      InputError: no file, json that does not parse, keys that are missing or of another type, ids
-        that stand twice.
+      InputError: no file, json that is too large or does not parse, keys that are missing or of
+        another type, ids that stand twice, names of categories that cannot be file names.
     """
     path = Path(path)
     try:
+        limits.check_size("json_mb", path)
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise InputError(f"{path}: not found; expected COCO's instances json") from None
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: json that does not parse ({error}); repair the file") from None
     if not annotated and isinstance(data, dict):
@@ -67,6 +71,8 @@ def read_json(
                 raise InputError(
                     f"{path}: {group}: {key} {value} stands {count} times; expected it once"
                 )
+    for category in data["categories"]:
+        names.check_class(category["name"], f"{path}: category {category['id']}")
     if not data["images"]:
         raise InputError(f"{path}: the split is empty; expected at least one item in 'images'")
     return data
@@ -78,14 +84,15 @@ def categories(data: dict[str, list[dict[str, Any]]]) -> dict[str, int]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    # Whole numbers in json may be of any size.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
 
 
 def _read_object(
-    item: dict[str, Any], number: int, path: str, names: dict[Any, str]
+    item: dict[str, Any], number: int, path: str, class_names: dict[Any, str]
 ) -> checks.Object:
     where = f"annotation {item.get('id', f'number {number}')}"
-    name = names.get(item["category_id"], "")
+    name = class_names.get(item["category_id"], "")
     bbox = item["bbox"]
     crowd = bool(item.get("iscrowd", 0))
     numbers = f"[x, y, width, height] = {bbox}"
@@ -114,7 +121,10 @@ def _read_object(
 
 
 def read_entries(
-    path: str | os.PathLike[str], image_dir: str | os.PathLike[str], annotated: bool = True
+    path: str | os.PathLike[str],
+    image_dir: str | os.PathLike[str],
+    annotated: bool = True,
+    limits: Limits = DEFAULT,
 ) -> tuple[list[checks.Entry], dict[str, int], list[checks.Problem]]:
     """Reads a split.
 
@@ -122,30 +132,32 @@ def read_entries(
       path: the instances json.
       image_dir: folder that holds each image's `file_name`.
       annotated: see `read_json`.
+      limits: on the file, and whether images may be links that lead out of `image_dir`.
 
     Returns:
       Entries in the order of 'images'; {class name: category id} in the order of category ids; and
       a problem for each annotation of an image that 'images' does not hold.
 
     Raises:
-      InputError: as `read_json`.
+      InputError: as `read_json`; a file name that leads out of `image_dir`.
     """
-    data = read_json(path, annotated)
+    data = read_json(path, annotated, limits)
     path = str(path)
     by_name = categories(data)
-    names = {category_id: name for name, category_id in by_name.items()}
+    class_names = {category_id: name for name, category_id in by_name.items()}
     objects: dict[Any, list[checks.Object]] = {image["id"]: [] for image in data["images"]}
     problems = []
     for number, item in enumerate(data["annotations"]):
         if item["image_id"] in objects:
-            objects[item["image_id"]].append(_read_object(item, number, path, names))
+            objects[item["image_id"]].append(_read_object(item, number, path, class_names))
             continue
         where = f"annotation {item.get('id', f'number {number}')}"
         message = f"{path}: {where}: unknown image_id {item['image_id']}; expected one of 'images'"
         problems.append(checks.Problem("unknown image", message))
     entries = []
     for image in data["images"]:
-        image_path = Path(image_dir) / image["file_name"]
+        where = f"{path}: image {image['id']}"
+        image_path = names.below(image_dir, image["file_name"], where, limits.follow_links)
         entries.append(
             checks.Entry(
                 image_id=str(image["id"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ohem_tf.data.records import RecordReader, from_example
+from ohem_tf.data.records import RecordReader
 
 
 def ground_truth(records: RecordReader) -> list[dict]:
@@ -16,7 +16,7 @@ def ground_truth(records: RecordReader) -> list[dict]:
       "image_id" str; "boxes" [G, 4] float32 as [ymin, xmin, ymax, xmax] in pixels; "classes" [G]
       int32, 1-based; "difficult", "crowd" [G] bool; "area" [G] float32 square pixels.
     """
-    images = (from_example(records[index]) for index in range(len(records)))
+    images = (records.record(index) for index in range(len(records)))
     return [
         {
             "image_id": image.image_id,

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ohem_tf.data import checks, proposals, records, voc
+from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.errors import InputError
 
 
@@ -30,11 +31,13 @@ class Settings:
       classes: names of the classes 1..K; every object has one of them.
       search_mode: of selective search, one of `proposals.MODES`.
       min_proposal_size: least width and height of a proposal that is searched, in pixels.
+      limits: on its files.
     """
 
     classes: tuple[str, ...]
     search_mode: str = "fast"
     min_proposal_size: float = 2.0
+    limits: Limits = DEFAULT
 
 
 class Counts(NamedTuple):
@@ -53,13 +56,14 @@ class Prepared(NamedTuple):
     counts: Counts
 
 
-def check_image(image: checks.Entry | voc.Listed) -> checks.Checked:
+def check_image(image: checks.Entry | voc.Listed, limits: Limits = DEFAULT) -> checks.Checked:
     """Reads and checks one image, and its annotation where that is a file of its own (VOC).
 
     This is what a worker process maps over the images that a split lists.
 
     Args:
       image: a COCO image with its objects, or the VOC image of an id.
+      limits: on its files.
 
     Returns:
       The size of the image, its good objects, and a problem for each thing that
@@ -68,7 +72,15 @@ def check_image(image: checks.Entry | voc.Listed) -> checks.Checked:
     Raises:
       InputError: what checks.py and voc.py refuse in either mode.
     """
-    return checks.check_entry(voc.read_entry(image) if isinstance(image, voc.Listed) else image)
+    entry = voc.read_entry(image, limits) if isinstance(image, voc.Listed) else image
+    return checks.check_entry(entry, limits)
+
+
+def files_of(image: checks.Entry | checks.Checked | voc.Listed, *_: object) -> str:
+    """The files that the functions above read for an image, for messages; whatever follows it."""
+    if isinstance(image, voc.Listed):
+        return f"{image.root}: the annotation or the image of {image.image_id}"
+    return image.image_path or image.annotation
 
 
 def make_record(entry: checks.Checked, boxes: np.ndarray | None, settings: Settings) -> Prepared:
@@ -86,10 +98,10 @@ def make_record(entry: checks.Checked, boxes: np.ndarray | None, settings: Setti
     try:
         if boxes is None:
             encoded, image_format, boxes = proposals.read_and_search(
-                entry.image_path, settings.search_mode, settings.min_proposal_size
+                entry.image_path, settings.search_mode, settings.min_proposal_size, settings.limits
             )
         else:
-            encoded, image_format = checks.read_encoded(entry.image_path)
+            encoded, image_format = checks.read_encoded(entry.image_path, settings.limits)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{entry.image_path}: {error}; the file has changed since it was checked, run again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
+from ohem_tf import names
 from ohem_tf.data import proposals, splits
 from ohem_tf.errors import InputError
 
@@ -25,12 +26,14 @@ class Options:
     images: str | None = None
     no_annotations: bool = False
     on_bad_record: str = "error"
-    num_workers: int = 1
+    num_workers: int = 0
     runner: str | None = None
     beam_options: str = ""
     shard_size: int = 256
     selective_search_mode: str = "fast"
     min_proposal_size: float = 2.0
+    limit_factor: float = 1.0
+    follow_links: bool = False
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -42,7 +45,8 @@ class Options:
             if getattr(self, name) not in allowed:
                 have = getattr(self, name)
                 raise InputError(f"--{name}={have}: expected one of {', '.join(allowed)}")
-        for name, least in (("num_workers", 1), ("shard_size", 1), ("min_proposal_size", 0)):
+        least_of = {"num_workers": 0, "shard_size": 1, "min_proposal_size": 0, "limit_factor": 1}
+        for name, least in least_of.items():
             if not getattr(self, name) >= least:
                 raise InputError(f"--{name}={getattr(self, name)}: expected at least {least}")
         if not self.splits or len(set(self.splits)) < len(self.splits):
@@ -60,7 +64,5 @@ class Options:
                 raise InputError("--root: expected the folder that holds the data")
         if self.beam_options and self.runner is None:
             raise InputError(f"--beam_options={self.beam_options}: for a --runner; none is given")
-        if self.classes is not None and (
-            not all(self.classes) or len(set(self.classes)) < len(self.classes)
-        ):
-            raise InputError(f"--classes={','.join(self.classes)}: expected each name once")
+        if self.classes is not None:
+            names.check_classes(self.classes, "classes")

@@ -13,7 +13,7 @@ import tensorflow as tf
 from ohem_tf import boxes as box_ops
 from ohem_tf import images
 from ohem_tf.arrays import Array
-from ohem_tf.data.records import RecordReader, from_example, parse_example
+from ohem_tf.data.records import RecordReader, parse_example
 
 
 class Choice(NamedTuple):
@@ -70,7 +70,12 @@ class TrainingStream:
     def image_ids(self, step: int) -> list[str]:
         """Ids of the images in the batch at `step`."""
         positions = range(step * self.images_per_step, (step + 1) * self.images_per_step)
-        return [from_example(self.records[self.choice(p).record]).image_id for p in positions]
+        return [self.records.record(self.choice(p).record).image_id for p in positions]
+
+    def check(self, step: int, steps: int = 2) -> None:
+        """Raises InputError for the first damaged record of the batches from `step` on."""
+        for position in range(step * self.images_per_step, (step + steps) * self.images_per_step):
+            self.records.check(self.choice(position).record)
 
     def dataset(
         self, first_step: int = 0, worker: int = 0, workers: int = 1, replicas: int = 1
@@ -194,6 +199,9 @@ def evaluation_examples(records: RecordReader) -> Iterator[dict[str, np.ndarray]
     Yields:
       Dicts of numpy arrays: "image" [H, W, 3] uint8, and all of `records.parse_example` but
       "encoded".
+
+    Raises:
+      InputError: a damaged record; names shard and record.
     """
 
     def load(index: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -203,4 +211,11 @@ def evaluation_examples(records: RecordReader) -> Iterator[dict[str, np.ndarray]
 
     dataset = tf.data.Dataset.range(len(records))
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.prefetch(2).as_numpy_iterator()
+    examples = dataset.prefetch(2).as_numpy_iterator()
+    for index in range(len(records)):
+        try:
+            example = next(examples)
+        except tf.errors.OpError:
+            records.check(index)
+            raise
+        yield example

@@ -19,7 +19,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ohem_tf.data import checks
+from ohem_tf.data import checks, mat
+from ohem_tf.data.apart import Apart
+from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.errors import InputError
 
 MODES = ("fast", "quality")
@@ -84,7 +86,9 @@ def selective_search(image: np.ndarray, mode: str = "fast", min_size: float = 2.
     return tidy(np.stack([y, x, y + height, x + width], axis=-1), min_size)
 
 
-def read_and_search(path: str, mode: str, min_size: float) -> tuple[bytes, str, np.ndarray]:
+def read_and_search(
+    path: str, mode: str, min_size: float, limits: Limits = DEFAULT
+) -> tuple[bytes, str, np.ndarray]:
     """Reads an image for its record and searches it (runs in a worker process).
 
     Returns:
@@ -92,12 +96,12 @@ def read_and_search(path: str, mode: str, min_size: float) -> tuple[bytes, str, 
     """
     # One thread: the processes fill the cores already, and the result must not depend on them.
     cv2.setNumThreads(1)
-    encoded, kind = checks.read_encoded(path)
+    encoded, kind = checks.read_encoded(path, limits)
     # OpenCV, not Pillow, turns 16-bit samples into 8 bits as TensorFlow does.
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
     if image is None:
-        image = np.asarray(checks.open_image(encoded).convert("RGB"))[..., ::-1]
+        image = np.asarray(checks.open_image(encoded, limits).convert("RGB"))[..., ::-1]
     return encoded, kind, selective_search(image[..., ::-1], mode, min_size)
 
 
@@ -144,17 +148,26 @@ class ProposalFile:
     of N arrays [R, 4] of 1-based inclusive (y1, x1, y2, x2); v5 and v7.3.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], limits: Limits = DEFAULT, apart: Apart | None = None
+    ) -> None:
         """Opens the file.
+
+        Args:
+          path: of the file.
+          limits: on its size and on the boxes of an image.
+          apart: the process that reads .mat; None: one for this file alone.
 
         Raises:
           InputError: no such file, another kind of file, or one that cannot be read.
         """
         self.path = str(path)
+        self._limits = limits
+        self._apart = apart
         readers: dict[str, Callable[[str], Any]] = {
             ".npz": lambda path: np.load(path, allow_pickle=False),
-            ".json": lambda path: json.loads(Path(path).read_bytes()),
-            ".mat": _read_mat,
+            ".json": self._read_json,
+            ".mat": self._read_mat,
         }
         suffix = Path(path).suffix.lower()
         if suffix not in readers:
@@ -175,6 +188,27 @@ class ProposalFile:
                 f"{path}: cannot be read as {suffix} proposals ({reason}); expected a map from "
                 "image id to [R, 4] boxes"
             ) from None
+
+    def _read_json(self, path: str) -> Any:
+        self._limits.check_size("json_mb", path)
+        return json.loads(Path(path).read_bytes())
+
+    def _read_mat(self, path: str) -> dict[str, np.ndarray]:
+        if self._apart is not None:
+            return self._apart.call(mat.read, path, what=path)
+        with Apart(self._limits) as apart:
+            return apart.call(mat.read, path, what=path)
+
+    def _size(self, key: str) -> None:
+        """Raises InputError if an image has too many boxes, before those of an .npz are read."""
+        if isinstance(self._boxes, np.lib.npyio.NpzFile):
+            assert self._boxes.zip is not None  # it is open
+            member = f"{key}.npy" if f"{key}.npy" in self._boxes.zip.NameToInfo else key
+            count = (self._boxes.zip.getinfo(member).file_size - 128) // (4 * 8)  # less a header
+        else:
+            boxes = self._boxes[key]
+            count = len(boxes) if isinstance(boxes, list | np.ndarray) else 0
+        self._limits.check("proposals", count, f"{self.path}: image {key}", "proposals")
 
     def describe(self) -> dict[str, Any]:
         """What dataset.json says about these proposals; `sha256` is that of the file."""
@@ -199,8 +233,12 @@ class ProposalFile:
                 f"{entry.image_id!r} with [R, 4] boxes (R may be 0)"
             )
         where = f"{self.path}: image {key}"
+        self._size(key)
         try:
-            boxes = np.asarray(self._boxes[key], np.float64)
+            boxes = np.asarray(self._boxes[key])
+            if boxes.dtype.kind not in "iuf":
+                raise TypeError
+            boxes = boxes.astype(np.float64)
         except (ValueError, TypeError):
             raise InputError(f"{where}: proposals are not numbers; expected [R, 4] boxes") from None
         except Exception as error:  # a damaged member: zlib, zipfile and numpy each have their own
@@ -233,44 +271,3 @@ class ProposalFile:
 
 
 Source = ProposalFile | NoProposals
-
-
-def _read_mat(path: str) -> dict[str, np.ndarray]:
-    """{image id: [R, 4] half-open boxes} of a .mat file of the Fast R-CNN release."""
-    import scipy.io
-
-    try:
-        data = scipy.io.loadmat(path, variable_names=["boxes", "images"])
-        _need_keys(path, data)
-        ids = [str(np.ravel(cell)[0]) for cell in np.ravel(data["images"])]
-        boxes = list(np.ravel(data["boxes"]))
-    except NotImplementedError:  # v7.3 is HDF5
-        import h5py
-
-        with h5py.File(path) as file:
-            _need_keys(path, file)
-            ids = ["".join(map(chr, np.ravel(file[cell]))) for cell in np.ravel(file["images"])]
-            boxes = [_read_hdf5_array(file[cell]) for cell in np.ravel(file["boxes"])]
-    if len(ids) != len(boxes):
-        raise InputError(
-            f"{path}: {len(ids)} images but {len(boxes)} arrays of boxes; expected as many of each"
-        )
-    return dict(zip(ids, map(_from_matlab, boxes), strict=True))
-
-
-def _need_keys(path: str, found: Any) -> None:
-    for key in ("boxes", "images"):
-        if key not in found:
-            raise InputError(f"{path}: lacks {key!r}; expected the variables 'boxes' and 'images'")
-
-
-def _read_hdf5_array(dataset: Any) -> np.ndarray:
-    """A MATLAB array from HDF5: transposed, and an empty one is stored as its dimensions."""
-    return np.zeros((0, 4)) if dataset.attrs.get("MATLAB_empty") else np.transpose(dataset)
-
-
-def _from_matlab(boxes: np.ndarray) -> np.ndarray:
-    """1-based inclusive (y1, x1, y2, x2) to half-open: the first two corners move by one."""
-    boxes = np.asarray(boxes, np.float64)
-    # An empty array has any shape in MATLAB; one that has not four columns is reported by `get`.
-    return boxes - [1, 1, 0, 0] if boxes.ndim == 2 and boxes.shape[1] == 4 else boxes

@@ -16,19 +16,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ohem_tf.errors import InputError
+from ohem_tf.data import tfrecord
+from ohem_tf.errors import InputError, first_line
 from ohem_tf.files import atomic
+from ohem_tf.names import check_class, check_image_id, is_text
 
 _SIDES = ("ymin", "xmin", "ymax", "xmax")
-_FRAME_HEADER = struct.Struct("<QI")  # u64 length, u32 masked crc of the length
-_FRAME_FOOTER = 4  # u32 masked crc of the data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +152,37 @@ def parse_example(serialized: Any) -> dict[str, Any]:
 
 
 def from_example(serialized: bytes) -> Record:
-    """Reads a serialized Example back as a numpy `Record`."""
+    """Reads a serialized Example back as a numpy `Record`.
+
+    Raises:
+      InputError: it is none, or lacks a feature.
+    """
+    from google.protobuf.message import DecodeError
+
+    try:
+        return _from_example(serialized)
+    except (DecodeError, IndexError, ValueError, OverflowError) as error:
+        raise InputError(f"not as `prepare` writes it ({first_line(error)})") from None
+
+
+def _check(record: Record, num_classes: int) -> None:
+    """Raises InputError unless the parts of a record fit each other."""
+    count = len(record.boxes)
+    for name in ("classes", "difficult", "crowd", "area"):
+        if len(getattr(record, name)) != count:
+            raise InputError(f"{name}: {len(getattr(record, name))} values for {count} boxes")
+    if record.height < 1 or record.width < 1:
+        raise InputError(f"a size of {record.width} x {record.height}")
+    for name in ("boxes", "proposals"):
+        boxes = getattr(record, name)
+        if not np.all(np.isfinite(boxes)) or np.any(boxes[:, 2:] < boxes[:, :2]):
+            raise InputError(f"{name} that are no boxes [ymin, xmin, ymax, xmax]")
+    if not np.all((record.classes >= 1) & (record.classes <= num_classes)):
+        raise InputError(f"its classes are not 1 to {num_classes}")
+    check_image_id(record.image_id, "image/source_id")
+
+
+def _from_example(serialized: bytes) -> Record:
     import tensorflow as tf
 
     feature = tf.train.Example.FromString(serialized).features.feature
@@ -204,7 +233,8 @@ def read_dataset_info(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads DIR/dataset.json.
 
     Raises:
-      InputError: the file is absent, is not json, or lacks "classes" or "splits".
+      InputError: the file is absent, is not json, or has a field that is missing or of another
+        kind.
     """
     path = Path(directory) / "dataset.json"
     try:
@@ -213,34 +243,44 @@ def read_dataset_info(directory: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(
             f"{path}: not found; expected a directory written by `python -m ohem_tf.prepare`"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid json ({error}); run prepare again") from None
     if not isinstance(info, dict) or not {"classes", "splits"} <= info.keys():
         raise InputError(f'{path}: lacks "classes" or "splits"; run prepare again')
+    _check_info(path, info)
     return info
 
 
-def frame_offsets(path: str | os.PathLike[str]) -> list[tuple[int, int]]:
-    """Finds the records of one TFRecord file by its framing: [(offset of the data, length), ...].
+def _check_info(path: Path, info: dict[str, Any]) -> None:
+    """Raises InputError unless the fields of dataset.json that are read here are of their kind."""
 
-    Raises:
-      InputError: the file ends within a record.
-    """
-    frames: list[tuple[int, int]] = []
-    size = os.path.getsize(path)
-    position = 0
-    with open(path, "rb") as file:
-        while position < size:
-            file.seek(position)
-            header = file.read(_FRAME_HEADER.size)
-            whole = len(header) == _FRAME_HEADER.size
-            length = _FRAME_HEADER.unpack(header)[0] if whole else 0
-            start = position + _FRAME_HEADER.size
-            position = start + length + _FRAME_FOOTER
-            if not whole or position > size:
-                raise InputError(f"{path}: ends within record {len(frames)}; run prepare again")
-            frames.append((start, length))
-    return frames
+    def need(good: bool, field: str, expected: str) -> None:
+        if not good:
+            raise InputError(f"{path}: {field}: expected {expected}; run prepare again")
+
+    need(isinstance(info["classes"], list), "classes", "a list of names")
+    for name in info["classes"]:
+        check_class(name, f"{path}: classes")
+    need(len(set(info["classes"])) == len(info["classes"]), "classes", "each name once")
+    ids = info.get("category_ids")
+    numbers = isinstance(ids, list) and all(type(number) is int for number in ids)
+    fit = ids is None or (numbers and len(ids) == len(info["classes"]))
+    need(fit, "category_ids", "null, or a number for each class")
+    need(isinstance(info["splits"], dict), "splits", "a map of splits")
+    for name, split in info["splits"].items():
+        field = f"splits.{name}"
+        need(is_text(name), "splits", "names")
+        need(isinstance(split, dict), field, "a map")
+        need(isinstance(split.get("shards"), list), f"{field}.shards", "a list")
+        need(isinstance(split.get("image_ids", ""), str), f"{field}.image_ids", "text")
+        need(type(split.get("annotated", True)) is bool, f"{field}.annotated", "true or false")
+        need(isinstance(split.get("proposals", {}), dict), f"{field}.proposals", "a map")
+        for shard in split["shards"]:
+            good = isinstance(shard, dict) and type(shard.get("records")) is int
+            need(good, f"{field}.shards", 'maps with "file" and "records"')
+            file = shard.get("file")
+            # Its own name alone: a path would lead out of the folder.
+            need(is_text(file) and os.path.basename(file) == file, f"{field}.shards", "file names")
 
 
 class RecordReader:
@@ -278,18 +318,23 @@ class RecordReader:
         self.has_proposals: bool = info.get("proposals", {}).get("method") != "none"
         self._directory = directory
         self._image_ids: str = info.get("image_ids", "")
-        self._frames: list[tuple[str, int, int]] = []
+        self._frames: list[tfrecord.Frame] = []
         for shard in info["shards"]:
             path = directory / shard["file"]
             if not path.is_file():
                 raise InputError(f"{path}: shard is missing; run prepare again")
-            frames = frame_offsets(path)
+            frames, found = tfrecord.scan(path)
+            if changed := [key for key in found if shard.get(key, found[key]) != found[key]]:
+                raise InputError(
+                    f"{path}: has changed since prepare ({changed[0]} {found[changed[0]]}, "
+                    f"{shard[changed[0]]} in dataset.json); run prepare again"
+                )
             if len(frames) != shard["records"]:
                 raise InputError(
                     f"{path}: holds {len(frames)} records, dataset.json says {shard['records']}; "
                     "run prepare again"
                 )
-            self._frames += [(str(path), start, length) for start, length in frames]
+            self._frames += frames
         if not self._frames:
             raise InputError(f"{directory}: split {split!r} holds no image")
 
@@ -313,10 +358,44 @@ class RecordReader:
         return len(self._frames)
 
     def __getitem__(self, index: int) -> bytes:
-        """Serialized Example number `index`. Raises IndexError when out of range."""
-        path, start, length = self._frames[index]
-        descriptor = os.open(path, os.O_RDONLY)
+        """Serialized Example number `index`.
+
+        Raises:
+          IndexError: out of range.
+          InputError: the record is damaged; names shard and record.
+        """
+        return tfrecord.read(self._frames[index])
+
+    def record(self, index: int) -> Record:
+        """Example number `index`.
+
+        Raises:
+          IndexError, InputError: as `[index]`; InputError too if it is no record of this data set.
+        """
         try:
-            return os.pread(descriptor, length, start)
-        finally:
-            os.close(descriptor)
+            record = from_example(self[index])
+            _check(record, len(self.classes))
+        except InputError as error:
+            frame = self._frames[index]
+            if str(error).startswith(frame.path):
+                raise
+            raise InputError(f"{frame.path}: record {frame.number}: {error}") from None
+        return record
+
+    def check(self, index: int) -> None:
+        """Raises InputError unless record `index` can be read and its image decoded."""
+        import tensorflow as tf
+
+        from ohem_tf import images
+
+        record = self.record(index)
+        frame = self._frames[index]
+        where = f"{frame.path}: record {frame.number}: image {record.image_id}"
+        try:
+            shape = tuple(images.decode(record.encoded).shape[:2])
+        except tf.errors.OpError as error:
+            raise InputError(f"{where} cannot be decoded ({first_line(error)})") from None
+        if shape != (record.height, record.width):
+            raise InputError(
+                f"{where} has height and width {shape}; expected {(record.height, record.width)}"
+            )

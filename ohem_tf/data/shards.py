@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from ohem_tf.data import checks, one_image, proposals, records
+from ohem_tf.data import checks, one_image, proposals, records, tfrecord
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
 from ohem_tf.files import temporary_name, write_json
@@ -103,7 +103,10 @@ def discard(output: Path, split: str) -> None:
 def intact(output: Path, shard: dict[str, Any]) -> bool:
     """Whether the file of a shard is there and holds as many records as `write_one` said."""
     try:
-        return len(records.frame_offsets(output / shard["file"])) == shard["records"]
+        frames, found = tfrecord.scan(output / shard["file"])
+        return len(frames) == shard["records"] and all(
+            shard.get(key, value) == value for key, value in found.items()
+        )
     except (OSError, InputError):
         return False
 
@@ -132,7 +135,7 @@ def write_one(
       progress: called after each image.
 
     Returns:
-      {"file", "records", and the sums of `one_image.Counts`}.
+      {"file", "records", the sums of `one_image.Counts`, and what `tfrecord.scan` tells it by}.
     """
     counts: list[one_image.Counts] = []
 
@@ -145,7 +148,8 @@ def write_one(
 
     records.write_shard(output / todo.name, serialized())
     totals = dict(zip(one_image.Counts._fields, map(sum, zip(*counts, strict=True)), strict=True))
-    return {"file": todo.name, "records": len(counts), **totals}
+    same = tfrecord.scan(output / todo.name)[1]
+    return {"file": todo.name, "records": len(counts), **totals, **same}
 
 
 def write_here(
@@ -173,7 +177,7 @@ def write_here(
     if source is not None:
         boxes = (source.get(entry, settings.min_proposal_size) for entry in entries)
     make_record = functools.partial(one_image.make_record, settings=settings)
-    prepared = workers.map(make_record, entries, boxes)
+    prepared = workers.map(make_record, entries, boxes, what=one_image.files_of)
     for shard in todo:
         yield write_one(output, shard, prepared, settings.classes, progress)
 

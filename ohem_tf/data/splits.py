@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from absl import logging
 from tqdm import tqdm
 
 from ohem_tf.data import checks, coco, one_image, voc
+from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
 
@@ -45,7 +47,7 @@ class Split:
             logging.warning("skipped: %s", problem.message)
         self.skipped[problem.cause] = self.skipped.get(problem.cause, 0) + 1
 
-    def check(self, workers: Workers) -> None:
+    def check(self, workers: Workers, limits: Limits = DEFAULT) -> None:
         """Reads and checks all images (VOC: and annotations); fills `entries`.
 
         Raises:
@@ -53,7 +55,8 @@ class Split:
             or no image that can be read.
         """
         with tqdm(total=len(self.images), desc=f"checking {self.name}", unit="image") as progress:
-            for entry in workers.map(one_image.check_image, self.images):
+            check = functools.partial(one_image.check_image, limits=limits)
+            for entry in workers.map(check, self.images, what=one_image.files_of):
                 for problem in entry.problems:
                     self.drop(problem)
                 if entry.readable:
@@ -95,17 +98,19 @@ def list_coco(
     name: str,
     on_bad_record: str = "error",
     annotated: bool = True,
+    limits: Limits = DEFAULT,
 ) -> Split:
     """The entries of a COCO split; images are read by `Split.check`.
 
     Args:
       annotations: the instances json, or the image info json of a split without ground truth.
       images: the folder of images.
+      limits: see `coco.read_entries`.
 
     Raises:
       InputError: as `coco.read_json`; under "error", an annotation of an unknown image.
     """
-    entries, category_ids, problems = coco.read_entries(annotations, images, annotated)
+    entries, category_ids, problems = coco.read_entries(annotations, images, annotated, limits)
     split = Split(name, entries, category_ids, on_bad_record)
     for problem in problems:
         split.drop(problem)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from ohem_tf.data.pipeline import training_proposals
-from ohem_tf.data.records import RecordReader, from_example
+from ohem_tf.data.records import RecordReader
 from ohem_tf.matching import Matches, match
 
 FIXED_MEAN = (0.0, 0.0, 0.0, 0.0)
@@ -74,7 +74,7 @@ def target_statistics(
         return match(rois, gt_boxes, tf.boolean_mask(classes, counted), fg_iou)
 
     for index in tqdm(range(len(records)), desc="target statistics", unit="image"):
-        r = from_example(records[index])
+        r = records.record(index)
         matches = matched(r.boxes, r.classes, r.difficult, r.crowd, r.proposals)
         labels, targets = matches.labels.numpy(), matches.targets.numpy()
         labels, targets = labels[labels > 0], targets[labels > 0].astype(np.float64)

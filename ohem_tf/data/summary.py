@@ -10,7 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from ohem_tf.data import checks, shards
+from ohem_tf.data import checks, one_image, shards
 
 
 def describe(
@@ -23,7 +23,7 @@ def describe(
     """The split's entry in dataset.json; `written` is what `shards.write` returned."""
     objects = [item for entry in entries for item in entry.objects]
     per_class = collections.Counter(item.name for item in objects)
-    total = {key: sum(shard[key] for shard in written) for key in written[0] if key != "file"}
+    total = {key: sum(shard[key] for shard in written) for key in one_image.Counts._fields}
     measured = total["countable"] and settings["proposals"]["method"] != "none"
     return {
         "annotated": settings.get("annotated", True),

@@ -8,7 +8,9 @@ import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+from ohem_tf import names
 from ohem_tf.data import checks
+from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.errors import InputError
 
 EXTENSIONS = (".jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG")
@@ -30,7 +32,8 @@ def read_split(root: str | os.PathLike[str], split: str) -> list[str]:
     A second word on a line (the 1, 0 or -1 of VOC's per-class lists) is ignored.
 
     Raises:
-      InputError: no such list (names the lists there), an empty one, or an id that stands twice.
+      InputError: no such list (names the lists there), an empty one, an id that stands twice or
+        leads out of `root`.
     """
     path = Path(root) / "ImageSets" / "Main" / f"{split}.txt"
     try:
@@ -43,7 +46,10 @@ def read_split(root: str | os.PathLike[str], split: str) -> list[str]:
     ids: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         words = line.split()
-        if words and ids.setdefault(words[0], number) != number:
+        if not words:
+            continue
+        names.check_image_id(words[0], f"{path}: line {number}")
+        if ids.setdefault(words[0], number) != number:
             raise InputError(
                 f"{path}: line {number}: image id {words[0]} stands on line {ids[words[0]]} "
                 "already; expected each id once"
@@ -53,15 +59,20 @@ def read_split(root: str | os.PathLike[str], split: str) -> list[str]:
     return list(ids)
 
 
-def find_image(root: str | os.PathLike[str], image_id: str) -> str | None:
+def find_image(
+    root: str | os.PathLike[str], image_id: str, follow_links: bool = False
+) -> str | None:
     """Path of an image, by the first extension of `EXTENSIONS` that exists; None if there is none.
 
     The id decides, not the xml's <filename>, as in the VOC devkit.
+
+    Raises:
+      InputError: as `names.below`.
     """
     for extension in EXTENSIONS:
-        path = Path(root) / "JPEGImages" / f"{image_id}{extension}"
-        if path.is_file():
-            return str(path)
+        name = f"JPEGImages/{image_id}{extension}"
+        if Path(root, name).is_file():
+            return str(names.below(root, name, f"image {image_id}", follow_links))
     return None
 
 
@@ -89,6 +100,7 @@ def _read_object(element: ET.Element, number: int, path: str) -> checks.Object:
     name = _text(element, "name")
     if not name:
         raise InputError(f"{path}: {where} has no <name>; expected the name of its class")
+    names.check_class(name, f"{path}: {where}")
     difficult = _text(element, "difficult") or "0"
     if difficult not in ("0", "1"):
         raise InputError(f"{path}: {where}: <difficult> is {difficult!r}; expected 0 or 1")
@@ -119,12 +131,12 @@ def _read_object(element: ET.Element, number: int, path: str) -> checks.Object:
     return read((ymin - 1, xmin - 1, ymax, xmax))
 
 
-def _bare_entry(root: str, image_id: str) -> checks.Entry:
+def _bare_entry(root: str, image_id: str, follow_links: bool) -> checks.Entry:
     """An image of a split without annotations."""
     wanted = Path(root) / "JPEGImages" / f"{image_id}.jpg"
     return checks.Entry(
         image_id=image_id,
-        image_path=find_image(root, image_id),
+        image_path=find_image(root, image_id, follow_links),
         annotation="",
         height=None,
         width=None,
@@ -133,26 +145,31 @@ def _bare_entry(root: str, image_id: str) -> checks.Entry:
     )
 
 
-def read_entry(image: Listed) -> checks.Entry:
+def read_entry(image: Listed, limits: Limits = DEFAULT) -> checks.Entry:
     """Reads the annotation of one image, if it has one, and looks for the image.
 
     An absent <difficult> means 0, an absent <size> is not compared.
 
     Raises:
-      InputError: no annotation file, xml that does not parse or is no <annotation>, a size or
-        <difficult> that is no number, an object without a name.
+      InputError: no annotation file, xml that is too large, does not parse or is no <annotation>, a
+        size or <difficult> that is no number, an object without a name or with one that cannot be a
+        file name.
     """
-    bare = _bare_entry(image.root, image.image_id)
+    bare = _bare_entry(image.root, image.image_id, limits.follow_links)
     if not image.annotated:
         return bare
-    path = str(Path(image.root) / "Annotations" / f"{image.image_id}.xml")
+    name = f"Annotations/{image.image_id}.xml"
+    path = str(names.below(image.root, name, f"image {image.image_id}", limits.follow_links))
     try:
+        limits.check_size("xml_mb", path)
         tree = ET.parse(path).getroot()
     except OSError:
         raise InputError(
             f"{path}: annotation file is missing; expected one for each image id of the split "
             "(--no_annotations prepares a split that has none)"
         ) from None
+    except InputError:
+        raise
     except (ET.ParseError, ValueError, LookupError) as error:
         raise InputError(f"{path}: xml that does not parse ({error}); repair the file") from None
     if tree.tag != "annotation":

@@ -17,6 +17,7 @@ import numpy as np
 
 from ohem_tf.errors import InputError
 from ohem_tf.files import atomic, make_folder
+from ohem_tf.names import check_class
 
 
 def check_folder(
@@ -36,11 +37,7 @@ def check_folder(
             f"--write_results: {directory} cannot be written to; choose another folder"
         )
     for name in classes if category_ids is None else ():
-        if os.path.basename(name) != name:
-            raise InputError(
-                f"--write_results: the class {name!r} cannot be part of a file name; expected one "
-                "without a /"
-            )
+        check_class(name, "--write_results")
 
 
 def write(

@@ -119,7 +119,7 @@ def by_hand(root, tmp_path, monkeypatch):
     output = tmp_path / "out"
     job = beam.Job(output, "train", one_image.Settings(("cat", "dog")), beam.cv2.__version__)
     split = prepare.splits.list_voc(root, "train")
-    split.check(prepare.Workers(1))
+    split.check(prepare.Workers(0))
     shard = shards.Todo("train-00000-of-00001.tfrecord", split.entries)
     job.folder.mkdir(parents=True)
     todo = job.folder / f"{shard.name}.todo"

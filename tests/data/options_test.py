@@ -10,7 +10,7 @@ from ohem_tf.errors import InputError
     ("changes", "message"),
     [
         ({"format": "x"}, "--format=x: expected one of voc, coco"),
-        ({"num_workers": 0}, "--num_workers=0: expected at least 1"),
+        ({"num_workers": -1}, "--num_workers=-1: expected at least 0"),
         ({"splits": ("train", "train")}, "--split=train,train: expected each split once"),
         ({"splits": ("a/b",)}, "--split: 'a/b' is no name"),
         ({"images": "x"}, "--images: is for --format=coco"),

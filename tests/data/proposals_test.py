@@ -251,3 +251,32 @@ def test_bad_files(tmp_path):
     assert "2 images but 1 arrays of boxes" in failure("r.mat")
     np.save(tmp_path / "s.npy", np.zeros(3))
     assert "cannot be read" in failure("s.npz", (tmp_path / "s.npy").read_bytes())
+
+
+@pytest.mark.parametrize("kind", ["external data", "virtual", "link"])
+def test_an_hdf5_file_that_reads_another_one(tmp_path, kind):
+    write(tmp_path / "other_v73.mat")
+    (tmp_path / "secret").write_bytes(b"s" * 64)
+    path = write(tmp_path / "p_v73.mat")
+    with h5py.File(path, "a") as file:
+        if kind == "link":
+            del file["boxes"]
+            file["boxes"] = h5py.ExternalLink(str(tmp_path / "other_v73.mat"), "boxes")
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout((4, 1), np.float64)
+            layout[:] = h5py.VirtualSource(str(tmp_path / "other_v73.mat"), "b0", (4, 1))
+            del file["images"]
+            file.create_virtual_dataset("images", layout)
+        else:
+            del file["images"]
+            outside = [(str(tmp_path / "secret"), 0, 64)]
+            file.create_dataset("images", (8,), np.float64, external=outside)
+    with pytest.raises(InputError, match=r"p_v73\.mat: .* (lies in another file|is a link)"):
+        proposals.ProposalFile(path)
+
+
+@pytest.mark.parametrize("values", [[True] * 4, ["1", "2", "3", "4"], [1j, 1, 2, 2]])
+def test_boxes_of_another_kind_are_no_numbers(tmp_path, values):
+    np.savez(tmp_path / "p.npz", a=np.array([values]))
+    with pytest.raises(InputError, match="proposals are not numbers"):
+        proposals.ProposalFile(tmp_path / "p.npz").get(make_entry())

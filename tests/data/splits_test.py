@@ -19,7 +19,7 @@ def root(tmp_path):
 
 def checked(root, name="train", on_bad_record="error") -> splits.Split:
     split = splits.list_voc(root, name, on_bad_record)
-    with Workers(1) as workers:
+    with Workers(0) as workers:
         split.check(workers)
     return split
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ohem_tf.data.limits import Limits
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
 
@@ -31,7 +32,7 @@ def die(x: int) -> int:
     os._exit(x)
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [0, 1, 2])
 def test_results_come_in_order_and_the_first_error_in_order_counts(count):
     with Workers(count) as workers:
         assert list(workers.map(slow_first, range(40))) == [x * x for x in range(40)]
@@ -40,6 +41,28 @@ def test_results_come_in_order_and_the_first_error_in_order_counts(count):
             seen.extend(workers.map(fail_from_three, range(10)))
         # The pool is still good after an error.
         assert list(workers.map(slow_first, [2, 3])) == [4, 9]
+
+
+def die_at_three(x: int) -> int:
+    if x == 3:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return x
+
+
+def hang_at_three(x: int) -> int:
+    while x == 3:
+        pass
+    return x
+
+
+@pytest.mark.parametrize(("function", "cause"), [(die_at_three, "SIGSEGV"), (hang_at_three, "1 s")])
+def test_the_item_that_ends_a_limited_worker_is_named(function, cause):
+    limits = Limits(seconds=1)
+    with (
+        Workers(2, limits=limits) as workers,
+        pytest.raises(InputError, match=f"^3.jpg: reading it .*{cause}"),
+    ):
+        list(workers.map(function, range(6), what="{}.jpg".format))
 
 
 def test_a_worker_that_dies_is_reported_in_one_line():

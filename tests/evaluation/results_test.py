@@ -165,7 +165,9 @@ def test_the_folder_is_checked(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"--write_results: .*file cannot be a folder"):
         results.check_folder(str(tmp_path / "file"), CLASSES, None)
-    with pytest.raises(InputError, match="the class 'on/off' cannot be part of a file name"):
+    with pytest.raises(
+        InputError, match=r"the class name 'on/off' cannot be a file name.* expected 'on-off'"
+    ):
         results.check_folder(folder, ("cat", "on/off"), None)
     results.check_folder(folder, ("cat", "on/off"), (1, 2))  # COCO's file has no class in its name
 
