@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -22,6 +23,13 @@ _CONFIG_ERRORS = (
 
 class InputError(ValueError):
     """Bad input: a file, a field or a setting. The message is one line a user can act on."""
+
+
+class WriteError(InputError):
+    """A file that cannot be written: the disk is full, or the folder read-only."""
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        super().__init__(f"{os.fspath(path)} cannot be written: {reason}")
 
 
 def run(main: Callable[[list[str]], int | None]) -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ohem_tf.errors import InputError
+from ohem_tf.errors import InputError, WriteError
+
+# What a full disk, a quota, a limit on file sizes, and a folder without permission end with.
+_UNWRITABLE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR),
+}
 
 
 def temporary_name(name: str) -> str:
@@ -25,17 +32,39 @@ def temporary_name(name: str) -> str:
 def atomic(path: str | os.PathLike[str]) -> Iterator[str]:
     """A context that writes a file atomically: others see the old file or the whole new one.
 
-    Yields a temporary path to write to (see `temporary_name`). At the end it becomes `path`; after
-    an error it is removed, and `path` is as it was. A process that is killed leaves it, and the
-    next one overwrites it.
+    Yields a temporary path to write to (see `temporary_name`). At the end it becomes `path`, once
+    the disk has it; after an error it is removed, and `path` is as it was. A process that is killed
+    leaves it, and the next one overwrites it.
+
+    Raises:
+      WriteError: the file cannot be written.
     """
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, temporary_name(name))
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with writing(path, temporary):
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())  # or a power failure could leave the name and no content
+            os.replace(temporary, path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str], *others: str) -> Iterator[None]:
+    """A context that writes to `path`, or to `others` on its behalf.
+
+    Raises:
+      WriteError: in place of an OSError that says so: no space, no permission.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _UNWRITABLE and error.filename in (None, str(path), *others):
+            raise WriteError(path, os.strerror(error.errno or 0)) from error
+        raise
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

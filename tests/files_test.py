@@ -1,11 +1,21 @@
 """Files appear whole under their name, and an error leaves no trace."""
 
+import errno
 import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
 
+import disk
 import pytest
 
-from ohem_tf.errors import InputError
+from ohem_tf.errors import InputError, WriteError
 from ohem_tf.files import atomic, make_folder, write_json
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def names(folder) -> list[str]:
@@ -77,3 +87,62 @@ def test_a_folder_that_cannot_be(tmp_path, below):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=rf"--output: .*file{below} cannot be a folder: "):
         make_folder(f"{tmp_path}/file{below}", "output")
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    path = tmp_path / "metrics.json"
+    write_json(path, {"mAP": 0.5})
+    words = r"metrics\.json cannot be written: File too large$"
+    with disk.full_at(100), pytest.raises(WriteError, match=words):
+        write_json(path, {"AP": [0.5] * 100})
+    assert names(tmp_path) == ["metrics.json"]
+    assert json.loads(path.read_text()) == {"mAP": 0.5}
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match=r"file/a\.json cannot be written: Not a directory"):
+        write_json(tmp_path / "file" / "a.json", {})
+    (tmp_path / "folder" / "full").mkdir(parents=True)
+    with pytest.raises(WriteError, match="folder cannot be written: Is a directory"):
+        write_json(tmp_path / "folder", {})
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES])
+def test_an_error_of_something_else_stays_what_it_is(tmp_path, number):
+    error = OSError(number, os.strerror(number), "an image")
+    with pytest.raises(OSError, match="an image"), atomic(tmp_path / "a"):
+        raise error
+
+
+def python(code, *arguments):
+    """A process of its own, which has printed a line."""
+    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    return process
+
+
+KILLED = """
+    import os, resource, signal, sys
+    from ohem_tf.files import write_json
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+    print()
+    write_json(sys.argv[1], {"AP": [0.5] * 100})
+"""
+
+
+def test_a_process_killed_while_it_writes_leaves_the_old_file(tmp_path):
+    path = tmp_path / "metrics.json"
+    write_json(path, {"mAP": 0.5})
+    with python(KILLED, path) as process:
+        assert process.wait() == -signal.SIGXFSZ
+    assert (tmp_path / "new+metrics.json").stat().st_size == 100
+    assert json.loads(path.read_text()) == {"mAP": 0.5}
+    write_json(path, {"mAP": 0.6})
+    assert names(tmp_path) == ["metrics.json"]

@@ -19,7 +19,7 @@ from ohem_tf.workdir import CONFIG, compared_workdir
 # Fields that change no result, so that a run may be resumed with others.
 _FREE = {
     *("train.log_every", "train.checkpoint_every", "train.keep_checkpoints"),
-    *("train.eval_every", "train.snapshot_every", "evaluation.coco"),
+    *("train.eval_every", "train.snapshot_every", "train.deterministic", "evaluation.coco"),
 }
 _PATHS = ("config.data.dir", "config.backbone.name", "config.backbone.weights")
 _HELD_OUT = 10  # percent of the training split on which learning rates are compared
