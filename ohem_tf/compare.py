@@ -34,7 +34,7 @@ from ohem_tf.data.ground_truth import ground_truth
 from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.errors import InputError, run
 from ohem_tf.evaluation import report
-from ohem_tf.files import atomic, make_folder, write_json
+from ohem_tf.files import atomic, make_folder, owned, write_json
 from ohem_tf.interruption import Interruption
 from ohem_tf.paper.recipes import METHODS
 from ohem_tf.workdir import COMPARISON
@@ -64,15 +64,15 @@ def compare(
       See `comparison.summary.summarize`.
 
     Raises:
-      InputError: bad settings or data, or workdirs of other settings, before anything is trained; a
-        training that failed.
+      InputError: bad settings or data, a workdir in use or of other settings, before anything is
+        trained; a training that failed.
     """
     plan.check()
     _check_data(plan)
     devices.shares(side_by_side)
     devices.use(())  # the GPUs are for the trainings
     make_folder(plan.workdir, "workdir")
-    with Interruption(lambda: _HOW_TO_GO_ON):
+    with owned(plan.workdir, "workdir"), Interruption(lambda: _HOW_TO_GO_ON):
         return _compare(plan, side_by_side, roi_loss_images, output, reused)
 
 

@@ -28,7 +28,7 @@ from ohem_tf.data import beam, one_image, proposals, records, shards, splits, su
 from ohem_tf.data.options import NONE, SELECTIVE_SEARCH, Options
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
-from ohem_tf.files import make_folder, write_json
+from ohem_tf.files import make_folder, owned, write_json
 
 
 def prepare(options: Options) -> dict[str, Any]:
@@ -36,10 +36,16 @@ def prepare(options: Options) -> dict[str, Any]:
 
     Raises:
       InputError: bad input or flags; see checks.py, voc.py, coco.py, splits.py and proposals.py.
+        The output is in use, or cannot be written.
     """
     if options.runner is not None:
         beam.check(options.runner, options.beam_options)
     make_folder(options.output, "output")
+    with owned(options.output, "output"):
+        return _prepare(options)
+
+
+def _prepare(options: Options) -> dict[str, Any]:
     output = Path(options.output)
     source: proposals.Source | None = None
     how: dict[str, Any] = {"method": SELECTIVE_SEARCH, "mode": options.selective_search_mode}

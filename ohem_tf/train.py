@@ -7,6 +7,7 @@ training resumes from the last checkpoint, whatever ended it: SIGTERM and Ctrl-C
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -28,7 +29,7 @@ from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.data.records import RecordReader
 from ohem_tf.errors import InputError, WriteError, run
 from ohem_tf.evaluation.report import metrics
-from ohem_tf.files import make_folder
+from ohem_tf.files import make_folder, owned
 from ohem_tf.inference.predict import Predictor, predict_split
 from ohem_tf.interruption import Interrupted, Interruption
 from ohem_tf.models.fast_rcnn import FastRCNN
@@ -40,7 +41,6 @@ from ohem_tf.workdir import (
     CHECKPOINTS,
     TENSORBOARD,
     has_checkpoint,
-    load_saved,
     save_config,
 )
 
@@ -51,6 +51,7 @@ def train(
     overrides: Mapping[str, Any] | None = None,
     devices: Sequence[str] | None = None,
     strategy: str = "mirrored",
+    force: bool = False,
 ) -> FastRCNN:
     """Trains the detector of `config` in `workdir`, from its last checkpoint if it holds one.
 
@@ -60,21 +61,22 @@ def train(
 
     Args:
       config: see `config.paper`.
-      workdir: created if need be.
+      workdir: created if need be; no other process may train there meanwhile.
       overrides: the fields of `config` that were given on the command line, for the record.
       devices: devices to train on; several: one replica each. Default: as many GPUs as share the
         images of a step evenly, else the CPU.
       strategy: "mirrored": on `devices` of this machine; "multiworker": this process is one of
         those that TF_CONFIG lists, each with all devices that it sees. Then each of them calls
         this; the chief alone writes `workdir`, which all of them must see.
+      force: go on in a workdir that was trained with other settings.
 
     Returns:
       The trained model.
 
     Raises:
-      InputError: bad config or data, before training starts; a non-finite loss, with the step and
-        the ids of its images, a workdir that cannot be written, or another worker that is gone (the
-        last good checkpoint stays).
+      InputError: bad config or data, a workdir that is in use or of other settings, before training
+        starts; a non-finite loss, with the step and the ids of its images, a workdir that cannot be
+        written, or another worker that is gone (the last good checkpoint stays).
     """
     validate(config)
     chief = workers.is_chief(strategy, devices)
@@ -85,8 +87,9 @@ def train(
     for field, split in zip(fields, (records, held_out), strict=True):
         experiment.check_proposals(config, split, field)
     make_folder(workdir, "workdir")
-    with Interruption(lambda: _how_to_go_on(workdir)) as interruption:
-        _check_classes(workdir, records.classes, config.data.dir)
+    owner = owned(workdir, "workdir") if chief else contextlib.nullcontext()
+    with owner, Interruption(lambda: _how_to_go_on(workdir)) as interruption:
+        experiment.check_workdir(config, records.classes, workdir, force)
         keep_freed_memory()
         if config.train.deterministic:
             tf.config.experimental.enable_op_determinism()
@@ -122,7 +125,6 @@ def train(
         around: list[keras.callbacks.Callback] = [stop]
         if log is not None:
             if first_step < config.train.steps:
-                _report_changes(config, workdir)
                 save_config(config, overrides or {}, records.classes, workdir)
             keepers = _keepers(config, workdir, model, held_out, log, interruption)
             if first_step >= config.train.steps:
@@ -240,27 +242,6 @@ def _keepers(
     return [snapshots, evaluation]
 
 
-def _check_classes(workdir: str, classes: tuple[str, ...], directory: str) -> None:
-    if has_checkpoint(workdir):
-        before = tuple(load_saved(workdir)["classes"])
-        if before != classes:
-            raise InputError(
-                f"--workdir: {workdir} was trained for {', '.join(before)}, but {directory} has "
-                f"{', '.join(classes)}; give another --workdir"
-            )
-
-
-def _report_changes(config: ConfigDict, workdir: str) -> None:
-    """Prints the settings that differ from those the workdir was trained with so far."""
-    if not has_checkpoint(workdir):
-        return
-    before = ConfigDict(load_saved(workdir)["config"])
-    now = ConfigDict(json.loads(json.dumps(config.to_dict())))
-    for section, value in now.items():
-        if before.get(section) != value:
-            print(f"changed since the last run: {section}: {before.get(section)} -> {value}")
-
-
 def _target_statistics(config: ConfigDict, records: RecordReader) -> tuple:
     if config.head.target_normalisation == "fixed":
         return statistics.fixed_target_statistics(len(records.classes))
@@ -287,6 +268,7 @@ def define_flags() -> None:
         "mirrored: the devices of this machine. multiworker: those of several machines, which "
         "TF_CONFIG lists; the same command on each of them.",
     )
+    flags.DEFINE_bool("force", False, "Go on in a --workdir that was trained with other settings.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -295,7 +277,7 @@ def main(argv: Sequence[str]) -> None:
     if given.config is None or given.workdir is None:
         raise InputError("give --config=configs/NAME.py and --workdir=DIR")
     overrides = config_flags.get_override_values(given["config"])
-    train(given.config, given.workdir, overrides, given.devices, given.strategy)
+    train(given.config, given.workdir, overrides, given.devices, given.strategy, given.force)
     print(f"checkpoints: {os.path.join(given.workdir, CHECKPOINTS)}")
     print(f"curves: tensorboard --logdir={os.path.join(given.workdir, TENSORBOARD)}")
 

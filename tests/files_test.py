@@ -1,9 +1,11 @@
 """Files appear whole under their name, and an error leaves no trace."""
 
 import errno
+import fcntl
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +14,9 @@ import textwrap
 import disk
 import pytest
 
+from ohem_tf import files
 from ohem_tf.errors import InputError, WriteError
-from ohem_tf.files import atomic, make_folder, write_json
+from ohem_tf.files import atomic, make_folder, owned, write_json
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -146,3 +149,59 @@ def test_a_process_killed_while_it_writes_leaves_the_old_file(tmp_path):
     assert json.loads(path.read_text()) == {"mAP": 0.5}
     write_json(path, {"mAP": 0.6})
     assert names(tmp_path) == ["metrics.json"]
+
+
+OWNER = """
+    import sys
+    from ohem_tf.files import owned
+
+    with owned(sys.argv[1], "workdir"):
+        print(flush=True)
+        input()
+"""
+
+
+@pytest.mark.parametrize("end", ["well", "killed"])
+def test_a_folder_has_one_owner_while_that_lives(tmp_path, monkeypatch, end):
+    monkeypatch.setattr(files, "_PATIENCE_SECONDS", 0.0)
+    with python(OWNER, tmp_path) as process:
+        words = rf"--workdir: {tmp_path} is in use by process {process.pid} on .+; wait until"
+        with pytest.raises(InputError, match=words), owned(str(tmp_path), "workdir"):
+            pass
+        if end == "killed":
+            process.kill()
+        else:
+            process.communicate("\n")
+        process.wait()
+    assert names(tmp_path) == ([".lock"] if end == "killed" else [])
+    for _ in range(2):
+        with owned(str(tmp_path), "workdir"):
+            assert re.match(rf"process {os.getpid()} on ", (tmp_path / ".lock").read_text())
+        assert names(tmp_path) == []
+
+
+def test_an_owner_that_ends_soon_is_waited_for(tmp_path):
+    with python(OWNER, tmp_path) as process:
+        process.stdin.write("\n")
+        process.stdin.flush()
+        with owned(str(tmp_path), "workdir"):
+            process.wait()
+
+
+def test_two_in_one_process_are_two(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_PATIENCE_SECONDS", 0.0)
+    with owned(str(tmp_path), "output"):
+        words = r"--output: .* is in use"
+        with pytest.raises(InputError, match=words), owned(str(tmp_path), "output"):
+            pass
+        assert (tmp_path / ".lock").exists()
+
+
+def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, capsys):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with owned(str(tmp_path), "output"):
+        pass
+    assert "no lock (No locks available): let no second process" in capsys.readouterr().out

@@ -15,7 +15,7 @@ from absl import flags
 from command_line import load_config, run
 from PIL import Image
 
-from ohem_tf import experiment
+from ohem_tf import experiment, files
 from ohem_tf.data import statistics
 from ohem_tf.errors import InputError
 from ohem_tf.train import train
@@ -167,7 +167,7 @@ def test_a_run_killed_in_its_last_evaluation_ends_as_an_unbroken_one(
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", ["last", "best"])
 def test_evaluate_measures_what_training_measured(trained, config_file, tmp_path, checkpoint):
-    """With --output the metrics go to a file of their own."""
+    """With --output the metrics go to a file of their own; a training may own the workdir."""
     workdir, _ = trained
     path = workdir / "metrics.json"
     arguments = [f"--config={config_file}", f"--workdir={workdir}", f"--checkpoint={checkpoint}"]
@@ -175,7 +175,8 @@ def test_evaluate_measures_what_training_measured(trained, config_file, tmp_path
         path = tmp_path / "new" / "best.json"
         arguments += [f"--output={path}", "--config.detection.soft_nms_sigma=0.25"]
         arguments.append("--config.evaluation.coco=True")
-    done = run("ohem_tf.evaluate", *arguments)
+    with files.owned(str(workdir), "workdir"):
+        done = run("ohem_tf.evaluate", *arguments)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result == json.loads(path.read_text())
@@ -334,12 +335,19 @@ def test_bad_settings_end_before_training(dataset, tmp_path, field, value, words
 
 
 @pytest.mark.slow
-def test_a_workdir_of_another_model_or_data_set_stays_as_it_is(trained, config, tmp_path):
+def test_a_workdir_of_other_settings_stays_as_it_is_unless_forced(trained, config, tmp_path):
     workdir, _ = trained
     before = (workdir / "config.json").read_bytes()
-    config.head.hidden = (8, 8)
-    with pytest.raises(InputError, match="does not fit"):
+    config.head.hidden, config.train.learning_rate = (8, 8), 0.02
+    config.train.log_every = 7  # changes no result
+    words = (
+        r"was trained with other settings: config.head.hidden \(there: \[16, 16\], now: "
+        r"\[8, 8\]\); config.train.learning_rate \(there: 0.01, now: 0.02\); give another"
+    )
+    with pytest.raises(InputError, match=words):
         train(config, str(workdir))
+    with pytest.raises(InputError, match="does not fit"):
+        train(config, str(workdir), force=True)
     other = tiny.write_dataset(
         tmp_path,
         {split: [tiny.make_record(1, 96, 128, 1)] for split in ("train", "val")},
@@ -347,8 +355,34 @@ def test_a_workdir_of_another_model_or_data_set_stays_as_it_is(trained, config, 
     )
     config.head.hidden, config.data.dir = (16, 16), str(other)
     with pytest.raises(InputError, match="was trained for disc, square, bar"):
-        train(config, str(workdir))
+        train(config, str(workdir), force=True)
     assert (workdir / "config.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_other_settings_that_are_forced_are_printed_and_kept(
+    dataset, tiny_backbone, tmp_path, capsys
+):
+    train(tiny.config(dataset, **{"train.steps": 2}), str(tmp_path))
+    config = tiny.config(dataset, **{"train.steps": 3, "train.weight_decay": 0.25})
+    with pytest.raises(InputError, match="--force to go on"):
+        train(config, str(tmp_path))
+    train(config, str(tmp_path), force=True)
+    printed = capsys.readouterr().out
+    assert (
+        "changed since the last run: config.train.weight_decay (there: 0.0005, now: 0.25)"
+        in printed
+    )
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["config"]["train"]["weight_decay"] == 0.25
+
+
+def test_a_workdir_has_one_owner(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_PATIENCE_SECONDS", 0.0)
+    words = f"in use by process {os.getpid()} on"
+    with files.owned(str(tmp_path), "workdir"), pytest.raises(InputError, match=words):
+        train(tiny.config(dataset), str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", BINARIES)
