@@ -26,6 +26,7 @@ from ohem_tf.config import validate
 from ohem_tf.data import statistics
 from ohem_tf.data.ground_truth import ground_truth
 from ohem_tf.data.joined import check_classes, open_split
+from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.data.records import RecordReader
 from ohem_tf.errors import InputError, WriteError, run
 from ohem_tf.evaluation.report import metrics
@@ -34,11 +35,12 @@ from ohem_tf.inference.predict import Predictor, predict_split
 from ohem_tf.interruption import Interrupted, Interruption
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.models.roi_network import NON_FINITE
-from ohem_tf.training import callbacks, workers
+from ohem_tf.training import callbacks, dump, workers
 from ohem_tf.training.distribution import distributed_batches, strategy_for
 from ohem_tf.training.log import TrainingLog
 from ohem_tf.workdir import (
     CHECKPOINTS,
+    NON_FINITE_STEP,
     TENSORBOARD,
     has_checkpoint,
     save_config,
@@ -135,12 +137,13 @@ def train(
                 print(f"resuming from {checkpoints.latest}")
             around = [log, checkpoints, stop, *keepers, callbacks.Progress()]
         if first_step < config.train.steps:
-            _fit(config, model, distribution, records, around, checkpoints, interruption)
+            _fit(config, workdir, model, distribution, records, around, checkpoints, interruption)
         return model
 
 
 def _fit(
     config: ConfigDict,
+    workdir: str,
     model: FastRCNN,
     distribution: tf.distribute.Strategy,
     records: RecordReader,
@@ -174,10 +177,11 @@ def _fit(
         if NON_FINITE in str(error):
             step = model.step
             images = ", ".join(stream.image_ids(step))
+            look = _dump(config, model, stream, workdir) if chief else ""
             raise InputError(
                 f"the loss is not finite in step {step + 1}, images {images}; training stopped, "
                 f"{_last_good(checkpoints)}; a lower config.train.learning_rate or more "
-                "config.train.warmup_steps may help"
+                f"config.train.warmup_steps may help{look}"
             ) from error
         if several and isinstance(error, workers.PEER_ERRORS):
             raise InputError(
@@ -185,6 +189,19 @@ def _fit(
                 f"on; {_last_good(checkpoints)}"
             ) from error
         raise
+
+
+def _dump(config: ConfigDict, model: FastRCNN, stream: TrainingStream, workdir: str) -> str:
+    """Keeps the step that `model` cannot do, and says how to look into it."""
+    path, step = os.path.join(workdir, NON_FINITE_STEP), model.step
+    (batch,) = stream.dataset(step).take(1).as_numpy_iterator()
+    weights = [variable.numpy() for variable in model.weights]
+    ids, classes = stream.image_ids(step), stream.records.classes
+    try:
+        dump.write(dump.Dump(step, config.to_dict(), classes, ids, batch, weights), path)
+    except WriteError as error:
+        return f" ({error})"
+    return f"; python -m ohem_tf.debug_step {path} says which RoIs it is"
 
 
 def _last_good(checkpoints: callbacks.Checkpoints) -> str:
