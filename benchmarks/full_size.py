@@ -33,7 +33,7 @@ from ohem_tf.data.records import (
 )
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder, write_json
-from ohem_tf.training.callbacks import LOG
+from ohem_tf.workdir import LOG
 
 TRAINED = (
     "voc07_frcn_n1",

@@ -19,7 +19,7 @@ from tabulate import tabulate
 
 from ohem_tf.comparison.page import read_introduction
 from ohem_tf.errors import InputError, run
-from ohem_tf.training.callbacks import LOG
+from ohem_tf.workdir import LOG
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

@@ -34,11 +34,13 @@ from ohem_tf.data.ground_truth import ground_truth
 from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.errors import InputError, run
 from ohem_tf.evaluation import report
-from ohem_tf.files import atomic, make_folder, write_json
+from ohem_tf.files import atomic, make_folder, owned, write_json
+from ohem_tf.interruption import Interruption
 from ohem_tf.paper.recipes import METHODS
 from ohem_tf.workdir import COMPARISON
 
 NAME = os.path.splitext(COMPARISON)[0]
+_HOW_TO_GO_ON = "comparison stopped; the same command goes on with the trainings that are left"
 
 
 def compare(
@@ -62,14 +64,25 @@ def compare(
       See `comparison.summary.summarize`.
 
     Raises:
-      InputError: bad settings or data, or workdirs of other settings, before anything is trained; a
-        training that failed.
+      InputError: bad settings or data, a workdir in use or of other settings, before anything is
+        trained; a training that failed.
     """
     plan.check()
     _check_data(plan)
     devices.shares(side_by_side)
     devices.use(())  # the GPUs are for the trainings
     make_folder(plan.workdir, "workdir")
+    with owned(plan.workdir, "workdir"), Interruption(lambda: _HOW_TO_GO_ON):
+        return _compare(plan, side_by_side, roi_loss_images, output, reused)
+
+
+def _compare(
+    plan: Plan,
+    side_by_side: int,
+    roi_loss_images: int,
+    output: str | None,
+    reused: Sequence[str],
+) -> dict:
     base = output or os.path.join(plan.workdir, NAME)
     make_folder(os.path.dirname(base) or ".", "output")
     for one in plan.runs({}):
@@ -157,7 +170,8 @@ def _report(plan: Plan, runs: Sequence[Run], chosen: dict[str, float], base: str
     content = summarize(plan, done, chosen, _command())
     title = f"# {', '.join(content['methods'])} on {os.path.basename(plan.config.data.dir)}"
     introduction = page.read_introduction(base, title)
-    page.draw(content, f"{base}.png")
+    with atomic(f"{base}.png") as temporary:
+        page.draw(content, temporary)
     with atomic(f"{base}.md") as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(page.markdown(content, introduction, f"{os.path.basename(base)}.png"))
     for path in {f"{base}.json", os.path.join(plan.workdir, COMPARISON)}:  # tables reads the latter

@@ -6,13 +6,20 @@ The fields and their defaults stand in settings.py; here are the checks that nam
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from ohem_tf import settings
 from ohem_tf.errors import InputError
+
+# Fields that change no result, so that a run may be resumed with others.
+FREE = {
+    *("train.log_every", "train.checkpoint_every", "train.keep_checkpoints"),
+    *("train.eval_every", "train.snapshot_every", "train.deterministic", "evaluation.coco"),
+}
 
 
 def paper() -> ConfigDict:
@@ -134,6 +141,29 @@ def validate(config: ConfigDict) -> None:
     ok = all(isinstance(v, int) and v >= 0 for v in steps) and list(steps) == sorted(steps)
     _check(ok, "train.decay_steps", steps, "whole numbers >= 0 in ascending order")
     _check(config.seed < 2**31, "seed", config.seed, "less than 2^31")
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"train.steps": 1000, ...} of nested `values`, each as json has it."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = json.loads(json.dumps(value))
+    return found
+
+
+def differences(
+    before: ConfigDict, now: ConfigDict, free: Collection[str] = FREE
+) -> dict[str, tuple[Any, Any]]:
+    """{field: (value before, value now)} of the fields that differ, but for those that are free."""
+    old, new = flat(before.to_dict()), flat(now.to_dict())
+    return {
+        field: (old.get(field), value)
+        for field, value in sorted(new.items())
+        if field not in free and old.get(field) != value
+    }
 
 
 def _get(config: ConfigDict, name: str) -> Any:

@@ -120,11 +120,8 @@ def _height_first(values: np.ndarray, where: str) -> np.ndarray:
 def write_npz(weights: pretrained.Weights, path: str) -> None:
     """Writes `weights` with keys LAYER/kernel and LAYER/bias, atomically."""
     arrays = {f"{name}/{kind}": x for name, kinds in weights.items() for kind, x in kinds.items()}
-    try:
-        with atomic(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-    except OSError as error:
-        raise InputError(f"--output: {path} cannot be written: {error.strerror}") from error
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def write_workdir(

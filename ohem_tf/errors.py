@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -24,12 +25,24 @@ class InputError(ValueError):
     """Bad input: a file, a field or a setting. The message is one line a user can act on."""
 
 
-def run(main: Callable[[list[str]], int | None]) -> None:
-    """Runs an absl binary; an `InputError` ends it with one line on stderr and exit status 1."""
+class WriteError(InputError):
+    """A file that cannot be written: the disk is full, or the folder read-only."""
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        super().__init__(f"{os.fspath(path)} cannot be written: {reason}")
+
+
+def run(main: Callable[[list[str]], int | None], takes_words: bool = False) -> None:
+    """Runs an absl binary; an `InputError` ends it with one line on stderr and exit status 1.
+
+    Args:
+      main: takes the name of the binary and the words after it that are no flags.
+      takes_words: whether there may be any.
+    """
 
     def guarded(argv: list[str]) -> int | None:
         try:
-            if argv[1:]:
+            if argv[1:] and not takes_words:
                 raise InputError(f"{argv[1]}: not a flag; expected --NAME=VALUE")
             return main(argv)
         except InputError as error:

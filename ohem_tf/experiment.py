@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from ml_collections import ConfigDict
 
-from ohem_tf.config import paper, validate
+from ohem_tf.config import FREE, differences, paper, validate
 from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.data.records import RecordReader
 from ohem_tf.errors import InputError
@@ -24,7 +24,7 @@ from ohem_tf.sampling import HeuristicSampling, IoUBalancedSampling
 from ohem_tf.settings import DetectionSettings, RPNSettings
 from ohem_tf.training.loss_scale import LossScaledSGD
 from ohem_tf.training.optimizer import CaffeSGD, StepDecay
-from ohem_tf.workdir import CONFIG, checkpoint_path, load_saved, restore
+from ohem_tf.workdir import CONFIG, checkpoint_path, has_checkpoint, load_saved, restore
 
 
 def build_model(config: ConfigDict, num_classes: int, load_weights: bool = True) -> FastRCNN:
@@ -163,6 +163,39 @@ def trained_config(
             )
     validate(resolved)
     return resolved
+
+
+def check_workdir(
+    config: ConfigDict, classes: tuple[str, ...], workdir: str, force: bool = False
+) -> None:
+    """Refuses to go on with a training of other classes, or of other settings unless forced.
+
+    Args:
+      config: to go on with.
+      classes: of the training split.
+      workdir: of the training so far, if it has a checkpoint.
+      force: print the settings that differ instead.
+
+    Raises:
+      InputError: naming what differs.
+    """
+    if not has_checkpoint(workdir):
+        return
+    before = tuple(load_saved(workdir)["classes"])
+    if before != classes:
+        raise InputError(
+            f"--workdir: {workdir} was trained for {', '.join(before)}, but {config.data.dir} has "
+            f"{', '.join(classes)}; give another --workdir"
+        )
+    fields = differences(trained_config(None, {}, workdir), config, FREE | {"train.steps"})
+    changed = [f"config.{name} (there: {old}, now: {new})" for name, (old, new) in fields.items()]
+    if changed and not force:
+        raise InputError(
+            f"--workdir: {workdir} was trained with other settings: {'; '.join(changed)}; give "
+            "another --workdir, or --force to go on with the new ones"
+        )
+    for change in changed:
+        print(f"changed since the last run: {change}")
 
 
 def load_model(config: ConfigDict, workdir: str, checkpoint: str = "last") -> FastRCNN:

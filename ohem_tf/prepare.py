@@ -29,7 +29,7 @@ from ohem_tf.data.limits import FLAG, Limits
 from ohem_tf.data.options import NONE, SELECTIVE_SEARCH, Options
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
-from ohem_tf.files import make_folder, write_json
+from ohem_tf.files import make_folder, owned, write_json
 
 
 def prepare(options: Options) -> dict[str, Any]:
@@ -37,10 +37,16 @@ def prepare(options: Options) -> dict[str, Any]:
 
     Raises:
       InputError: bad input or flags; see checks.py, voc.py, coco.py, splits.py and proposals.py.
+        The output is in use, or cannot be written.
     """
     if options.runner is not None:
         beam.check(options.runner, options.beam_options)
     make_folder(options.output, "output")
+    with owned(options.output, "output"):
+        return _prepare(options)
+
+
+def _prepare(options: Options) -> dict[str, Any]:
     output = Path(options.output)
     limits = Limits.of_flags(options)
     source: proposals.Source | None = None

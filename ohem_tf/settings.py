@@ -251,6 +251,9 @@ class TrainSettings:
       keep_checkpoints: the last few that are kept.
       snapshot_every: weights are kept for good every this many steps; 0: none.
       eval_every: mAP on the eval split every this many steps; 0: only at the end.
+      deterministic: TensorFlow's operations add up in a fixed order (a little slower), so that two
+        runs on the same machine, or one that was interrupted, agree to the bit. An operation that
+        has no such form on a GPU ends training, and is named.
     """
 
     steps: int = 80000
@@ -267,6 +270,7 @@ class TrainSettings:
     keep_checkpoints: int = 3
     snapshot_every: int = 0
     eval_every: int = 10000
+    deterministic: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

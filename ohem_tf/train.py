@@ -2,11 +2,12 @@
 
 WORKDIR holds config.json (resolved config, classes, versions), checkpoints/ (the last few),
 snapshots/ (config.train.snapshot_every), best.weights.h5, log.jsonl and tensorboard/. Run again,
-training resumes from the last checkpoint.
+training resumes from the last checkpoint, whatever ended it: SIGTERM and Ctrl-C save one first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -25,18 +26,27 @@ from ohem_tf.config import validate
 from ohem_tf.data import statistics
 from ohem_tf.data.ground_truth import ground_truth
 from ohem_tf.data.joined import check_classes, open_split
+from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.data.records import RecordReader
 from ohem_tf.data.skipping import SkippingReader
 from ohem_tf.data.splits import ON_BAD_RECORD
-from ohem_tf.errors import InputError, run
+from ohem_tf.errors import InputError, WriteError, run
 from ohem_tf.evaluation.report import metrics
-from ohem_tf.files import make_folder
+from ohem_tf.files import make_folder, owned
 from ohem_tf.inference.predict import Predictor, predict_split
+from ohem_tf.interruption import Interrupted, Interruption
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.models.roi_network import NON_FINITE
-from ohem_tf.training import callbacks, workers
+from ohem_tf.training import callbacks, dump, workers
 from ohem_tf.training.distribution import distributed_batches, strategy_for
-from ohem_tf.workdir import CHECKPOINTS, TENSORBOARD, has_checkpoint, load_saved, save_config
+from ohem_tf.training.log import TrainingLog
+from ohem_tf.workdir import (
+    CHECKPOINTS,
+    NON_FINITE_STEP,
+    TENSORBOARD,
+    has_checkpoint,
+    save_config,
+)
 
 
 def train(
@@ -46,12 +56,17 @@ def train(
     devices: Sequence[str] | None = None,
     strategy: str = "mirrored",
     on_bad_record: str = "error",
+    force: bool = False,
 ) -> FastRCNN:
     """Trains the detector of `config` in `workdir`, from its last checkpoint if it holds one.
 
+    However it was interrupted, it ends with the weights and the log of an unbroken run: to the bit
+    with config.train.deterministic, on the same processors. SIGTERM and SIGINT end it after the
+    step under way, or at once in an evaluation, with a checkpoint and an `Interrupted`.
+
     Args:
       config: see `config.paper`.
-      workdir: created if need be.
+      workdir: created if need be; no other process may train there meanwhile.
       overrides: the fields of `config` that were given on the command line, for the record.
       devices: devices to train on; several: one replica each. Default: as many GPUs as share the
         images of a step evenly, else the CPU.
@@ -59,14 +74,16 @@ def train(
         those that TF_CONFIG lists, each with all devices that it sees. Then each of them calls
         this; the chief alone writes `workdir`, which all of them must see.
       on_bad_record: "error", or "skip": the next whole record takes the place of a damaged one.
+      force: go on in a workdir that was trained with other settings.
 
     Returns:
       The trained model.
 
     Raises:
-      InputError: bad config or data, before training starts; a damaged record, with its shard; a
-        non-finite loss, with the step and
-        the ids of its images, or another worker that is gone (the last good checkpoint stays).
+      InputError: bad config or data, a workdir that is in use or of other settings, before training
+        starts; a damaged record, with its shard; a non-finite loss, with the step and the ids of
+        its images, a workdir that cannot be written, or another worker that is gone (the last good
+        checkpoint stays).
     """
     validate(config)
     chief = workers.is_chief(strategy, devices)
@@ -79,81 +96,138 @@ def train(
     for field, split in zip(fields, (records, held_out), strict=True):
         experiment.check_proposals(config, split, field)
     make_folder(workdir, "workdir")
-    _check_classes(workdir, records.classes, config.data.dir)
-    keep_freed_memory()
-    if strategy == "multiworker":
-        distribution = workers.multi_worker_strategy(config.train.images_per_step)
-    else:
-        distribution = strategy_for(devices, config.train.images_per_step)
-    with distribution.scope():
-        model = experiment.build_model(config, len(records.classes), not has_checkpoint(workdir))
-        model.compile(experiment.build_optimizer(config))
-        model.optimizer.build(model.trainable_variables)
+    owner = owned(workdir, "workdir") if chief else contextlib.nullcontext()
+    with owner, Interruption(lambda: _how_to_go_on(workdir)) as interruption:
+        experiment.check_workdir(config, records.classes, workdir, force)
+        keep_freed_memory()
+        if config.train.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        if strategy == "multiworker":
+            distribution = workers.multi_worker_strategy(config.train.images_per_step)
+        else:
+            distribution = strategy_for(devices, config.train.images_per_step)
+        with distribution.scope():
+            fresh = not has_checkpoint(workdir)
+            model = experiment.build_model(config, len(records.classes), fresh)
+            model.compile(experiment.build_optimizer(config))
+            model.optimizer.build(model.trainable_variables)
 
-    checkpoints = callbacks.Checkpoints(
-        model, workdir, config.train.checkpoint_every, config.train.keep_checkpoints
-    )
-    resumed = checkpoints.restore()
-    first_step = model.step
-    if not resumed:
-        model.roi_head.set_target_statistics(*_target_statistics(config, records))
-    several = strategy == "multiworker"
-    if several:
-        workers.agree(distribution, _in_common(config, records, first_step))
-    writers: list[keras.callbacks.Callback] = []
-    if chief:
-        if first_step < config.train.steps:
-            _report_changes(config, workdir)
-            save_config(config, overrides or {}, records.classes, workdir)
-        log = callbacks.TrainingLog(workdir, config.train.images_per_step, config.train.log_every)
-        keepers = _keepers(config, workdir, model, held_out, log)
-        if first_step >= config.train.steps:
-            print(f"{workdir}: already trained for {first_step} steps")
-            for callback in keepers:  # if it was interrupted there
-                callback.finish(model)
-        elif resumed:
-            print(f"resuming from {checkpoints.latest}")
-        writers = [log, checkpoints, *keepers, callbacks.Progress()]
-    if first_step >= config.train.steps:
-        return model
-    stream = experiment.training_stream(config, records)
-    try:
-        model.fit(
-            distributed_batches(distribution, stream, first_step),
-            steps_per_epoch=config.train.steps - first_step,
-            callbacks=writers,
-            verbose="auto" if chief else 0,
-            shuffle=False,
+        log = None
+        if chief:
+            log = TrainingLog(workdir, config.train.images_per_step, config.train.log_every)
+        checkpoints = callbacks.Checkpoints(
+            model,
+            workdir,
+            config.train.checkpoint_every,
+            config.train.keep_checkpoints,
+            None if log is None else log.window,
         )
-        if several:  # the others stay until the chief has written everything
-            workers.agree(distribution, {"the last step": model.step})
+        resumed = checkpoints.restore()
+        first_step = model.step
+        if not resumed:
+            model.roi_head.set_target_statistics(*_target_statistics(config, records))
+        if strategy == "multiworker":
+            workers.agree(distribution, _in_common(config, records, first_step))
+        stop = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: interruption.check()
+        )
+        around: list[keras.callbacks.Callback] = [stop]
+        if log is not None:
+            if first_step < config.train.steps:
+                save_config(config, overrides or {}, records.classes, workdir)
+            keepers = _keepers(config, workdir, model, held_out, log, interruption)
+            if first_step >= config.train.steps:
+                print(f"{workdir}: already trained for {first_step} steps")
+                for callback in keepers:  # if it was interrupted there
+                    callback.finish(model)
+            elif resumed:
+                print(f"resuming from {checkpoints.latest}")
+            around = [log, checkpoints, stop, *keepers, callbacks.Progress()]
+        if first_step < config.train.steps:
+            _fit(config, workdir, model, distribution, records, around, checkpoints, interruption)
+        return model
+
+
+def _fit(
+    config: ConfigDict,
+    workdir: str,
+    model: FastRCNN,
+    distribution: tf.distribute.Strategy,
+    records: RecordReader,
+    around: Sequence[keras.callbacks.Callback],
+    checkpoints: callbacks.Checkpoints,
+    interruption: Interruption,
+) -> None:
+    """The training steps that are left; see `train` for how they can end."""
+    first_step, stream = model.step, experiment.training_stream(config, records)
+    chief = checkpoints in around
+    several = isinstance(distribution, tf.distribute.MultiWorkerMirroredStrategy)
+    try:
+        with interruption.held_back():
+            model.fit(
+                distributed_batches(distribution, stream, first_step),
+                steps_per_epoch=config.train.steps - first_step,
+                callbacks=list(around),
+                verbose="auto" if chief else 0,
+                shuffle=False,
+            )
+            if several:  # the others stay until the chief has written everything
+                workers.agree(distribution, {"the last step": model.step})
+    except Interrupted:
+        print(flush=True)  # ends the line of the progress bar
+        if chief and model.step > first_step:
+            checkpoints.save()
+        raise
+    except WriteError as error:
+        raise InputError(f"{error}; training stopped, {_last_good(checkpoints)}") from error
     except tf.errors.OpError as error:
-        last = tf.train.latest_checkpoint(os.path.join(workdir, CHECKPOINTS))
-        good = f"last good checkpoint: {last or 'none yet'}"
         if NON_FINITE in str(error):
             step = model.step
             images = ", ".join(stream.image_ids(step))
+            look = _dump(config, model, stream, workdir) if chief else ""
             raise InputError(
                 f"the loss is not finite in step {step + 1}, images {images}; training stopped, "
-                f"{good}; a lower config.train.learning_rate or more config.train.warmup_steps "
-                "may help"
+                f"{_last_good(checkpoints)}; a lower config.train.learning_rate or more "
+                f"config.train.warmup_steps may help{look}"
             ) from error
         if several and isinstance(error, workers.PEER_ERRORS):
             raise InputError(
                 f"another worker is gone ({type(error).__name__}); start all workers again to go "
-                f"on; {good}"
+                f"on; {_last_good(checkpoints)}"
             ) from error
         try:
             stream.check(model.step)
         except InputError as damage:
             raise InputError(
-                f"{damage} (--on_bad_record=skip goes on without it); {good}"
+                f"{damage} (--on_bad_record=skip goes on without it); {_last_good(checkpoints)}"
             ) from error
         raise
     finally:
         if isinstance(records, SkippingReader):
             print(records.summary(), flush=True)
-    return model
+
+
+def _dump(config: ConfigDict, model: FastRCNN, stream: TrainingStream, workdir: str) -> str:
+    """Keeps the step that `model` cannot do, and says how to look into it."""
+    path, step = os.path.join(workdir, NON_FINITE_STEP), model.step
+    (batch,) = stream.dataset(step).take(1).as_numpy_iterator()
+    weights = [variable.numpy() for variable in model.weights]
+    ids, classes = stream.image_ids(step), stream.records.classes
+    try:
+        dump.write(dump.Dump(step, config.to_dict(), classes, ids, batch, weights), path)
+    except WriteError as error:
+        return f" ({error})"
+    return f"; python -m ohem_tf.debug_step {path} says which RoIs it is"
+
+
+def _last_good(checkpoints: callbacks.Checkpoints) -> str:
+    return f"last good checkpoint: {checkpoints.latest or 'none yet'}"
+
+
+def _how_to_go_on(workdir: str) -> str:
+    last = tf.train.latest_checkpoint(os.path.join(workdir, CHECKPOINTS))
+    there = f"from {last}" if last else "from the start: no step was saved yet"
+    return f"training stopped; the same command goes on {there}"
 
 
 def _in_common(config: ConfigDict, records: RecordReader, first_step: int) -> dict[str, Any]:
@@ -173,7 +247,8 @@ def _keepers(
     workdir: str,
     model: FastRCNN,
     held_out: RecordReader,
-    log: callbacks.TrainingLog,
+    log: TrainingLog,
+    interruption: Interruption,
 ) -> list[callbacks.Snapshots | callbacks.Evaluation]:
     """What keeps weights for good: snapshots, and those of the best mAP if it can be computed."""
     predictor = Predictor(model, experiment.detection_settings(config))
@@ -185,40 +260,19 @@ def _keepers(
             "see ohem_tf.evaluate --write_results"
         )
         return [snapshots]
-    evaluation = callbacks.Evaluation(
-        workdir,
-        config.train.eval_every,
-        lambda: metrics(
-            truth(),
-            predict_split(predictor, held_out),
-            held_out.classes,
-            config.evaluation.method,
-            config.evaluation.iou_threshold,
-        ),
-        log,
-    )
-    return [snapshots, evaluation]
 
-
-def _check_classes(workdir: str, classes: tuple[str, ...], directory: str) -> None:
-    if has_checkpoint(workdir):
-        before = tuple(load_saved(workdir)["classes"])
-        if before != classes:
-            raise InputError(
-                f"--workdir: {workdir} was trained for {', '.join(before)}, but {directory} has "
-                f"{', '.join(classes)}; give another --workdir"
+    def evaluate() -> dict[str, Any]:
+        with interruption.at_once():
+            return metrics(
+                truth(),
+                predict_split(predictor, held_out),
+                held_out.classes,
+                config.evaluation.method,
+                config.evaluation.iou_threshold,
             )
 
-
-def _report_changes(config: ConfigDict, workdir: str) -> None:
-    """Prints the settings that differ from those the workdir was trained with so far."""
-    if not has_checkpoint(workdir):
-        return
-    before = ConfigDict(load_saved(workdir)["config"])
-    now = ConfigDict(json.loads(json.dumps(config.to_dict())))
-    for section, value in now.items():
-        if before.get(section) != value:
-            print(f"changed since the last run: {section}: {before.get(section)} -> {value}")
+    evaluation = callbacks.Evaluation(workdir, config.train.eval_every, evaluate, log)
+    return [snapshots, evaluation]
 
 
 def _target_statistics(config: ConfigDict, records: RecordReader) -> tuple:
@@ -247,7 +301,7 @@ def define_flags() -> None:
         "mirrored: the devices of this machine. multiworker: those of several machines, which "
         "TF_CONFIG lists; the same command on each of them.",
     )
-
+    flags.DEFINE_bool("force", False, "Go on in a --workdir that was trained with other settings.")
     flags.DEFINE_enum(
         "on_bad_record",
         "error",
@@ -269,6 +323,7 @@ def main(argv: Sequence[str]) -> None:
         given.devices,
         given.strategy,
         given.on_bad_record,
+        given.force,
     )
     print(f"checkpoints: {os.path.join(given.workdir, CHECKPOINTS)}")
     print(f"curves: tensorboard --logdir={os.path.join(given.workdir, TENSORBOARD)}")

@@ -29,6 +29,7 @@ CONFIG = "config.json"
 DETECTIONS = "detections.npz"
 LOG = "log.jsonl"
 METRICS = "metrics.json"
+NON_FINITE_STEP = "non_finite.npz"
 ROI_LOSS = "roi_loss.json"
 SNAPSHOTS = "snapshots"
 TENSORBOARD = "tensorboard"
@@ -78,13 +79,15 @@ def load_saved(workdir: str) -> dict[str, Any]:
         ) from error
 
 
-def checkpoint_of(model: FastRCNN, optimizer: keras.Optimizer | None = None) -> tf.train.Checkpoint:
-    """The state of a run, as plain lists of variables: weights, then momentum and step.
+def checkpoint_of(
+    model: FastRCNN, optimizer: keras.Optimizer | None = None, **more: Any
+) -> tf.train.Checkpoint:
+    """The state of a run, as plain lists of variables: weights, then momentum and step; and `more`.
 
     Not the objects themselves: TensorFlow would find the variables of a Keras model by walking its
     attributes, and silently miss some where only the optimizer refers to them.
     """
-    state = {"weights": [variable.value for variable in model.weights]}
+    state = {"weights": [variable.value for variable in model.weights], **more}
     if optimizer is not None:
         state["optimizer"] = [variable.value for variable in optimizer.variables]
     return tf.train.Checkpoint(**state)

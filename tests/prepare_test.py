@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -14,6 +15,7 @@ import pytest
 import tiny_coco
 import tiny_voc
 
+from ohem_tf import files as files_module
 from ohem_tf import prepare
 from ohem_tf.data import records
 from ohem_tf.errors import InputError
@@ -94,7 +96,8 @@ def test_workers_do_not_change_the_result(root, tmp_path):
 
 KILLED = """
     import os, signal, sys
-    from ohem_tf import prepare
+    from ohem_tf import files as files_module
+from ohem_tf import prepare
     from ohem_tf.data import records
 
     write, written = records.write_shard, []
@@ -125,6 +128,16 @@ def test_a_killed_run_resumes_to_the_same_bytes(root, tmp_path):
         now = path.stat()
         assert (now.st_ino, now.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)
     assert files(broken) == files(tmp_path / "whole")
+
+
+def test_an_output_has_one_owner(root, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    output.mkdir()
+    monkeypatch.setattr(files_module, "_PATIENCE_SECONDS", 0.0)
+    words = f"--output: {output} is in use by process {os.getpid()} on"
+    with files_module.owned(str(output), "output"), pytest.raises(InputError, match=words):
+        prepare.prepare(options(root, output))
+    assert files(output) == {}
 
 
 def test_a_finished_run_is_left_alone_and_a_lost_shard_is_made_again(root, tmp_path):

@@ -2,13 +2,12 @@
 
 import importlib
 import json
+import os
 import pathlib
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
+import disk
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,10 +16,12 @@ from absl import flags
 from command_line import load_config, run
 from PIL import Image
 
-from ohem_tf import experiment
+from ohem_tf import experiment, files
 from ohem_tf.data import statistics, tfrecord
 from ohem_tf.errors import InputError
+from ohem_tf.models import backbones
 from ohem_tf.train import train
+from ohem_tf.training import callbacks
 from ohem_tf.workdir import CHECKPOINTS, snapshots
 
 CONFIG = """
@@ -45,8 +46,8 @@ def get_config():
 """
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-SAVE_COUNTER = "save_counter/.ATTRIBUTES/VARIABLE_VALUE"
 BINARIES = sorted(p.stem for p in (ROOT / "ohem_tf").glob("*.py") if "__main__" in p.read_text())
+WORDLESS = [name for name in BINARIES if name != "debug_step"]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def checkpoint_values(workdir):
     path = tf.train.latest_checkpoint(str(workdir / CHECKPOINTS))
     reader = tf.train.load_checkpoint(path)
     shapes = reader.get_variable_to_shape_map()
-    names = [name for name in shapes if "OBJECT_GRAPH" not in name and name != SAVE_COUNTER]
+    names = [name for name in shapes if name.startswith(("weights/", "optimizer/"))]
     return {name: reader.get_tensor(name) for name in names}
 
 
@@ -119,25 +120,6 @@ def test_a_run_leaves_what_it_says(trained):
     }
     assert wanted | {"eval/mAP"} <= tags
     assert "loss/hard" in printed  # the progress bar
-
-
-@pytest.mark.slow
-def test_a_killed_run_resumes_as_if_nothing_had_happened(trained, config_file, tmp_path):
-    arguments = [f"--config={config_file}", f"--workdir={tmp_path}"]
-    command = [sys.executable, "-m", "ohem_tf.train", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 240
-    while not (tmp_path / "checkpoints" / "ckpt-4.index").exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    done = run("ohem_tf.train", *arguments)
-    assert done.returncode == 0, done.stderr
-    assert "resuming from" in done.stdout
-    assert_same_checkpoint(tmp_path, trained[0])
-    assert [x["step"] for x in log(tmp_path) if "loss/hard" in x] == [2, 4, 6, 8]
 
 
 @pytest.mark.slow
@@ -188,7 +170,7 @@ def test_a_run_killed_in_its_last_evaluation_ends_as_an_unbroken_one(
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", ["last", "best"])
 def test_evaluate_measures_what_training_measured(trained, config_file, tmp_path, checkpoint):
-    """With --output the metrics go to a file of their own."""
+    """With --output the metrics go to a file of their own; a training may own the workdir."""
     workdir, _ = trained
     path = workdir / "metrics.json"
     arguments = [f"--config={config_file}", f"--workdir={workdir}", f"--checkpoint={checkpoint}"]
@@ -196,7 +178,8 @@ def test_evaluate_measures_what_training_measured(trained, config_file, tmp_path
         path = tmp_path / "new" / "best.json"
         arguments += [f"--output={path}", "--config.detection.soft_nms_sigma=0.25"]
         arguments.append("--config.evaluation.coco=True")
-    done = run("ohem_tf.evaluate", *arguments)
+    with files.owned(str(workdir), "workdir"):
+        done = run("ohem_tf.evaluate", *arguments)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result == json.loads(path.read_text())
@@ -279,7 +262,7 @@ def test_detect_draws_and_writes(trained, config_file, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_non_finite_loss_names_step_and_images_and_keeps_the_checkpoint(
+def test_a_non_finite_loss_names_step_and_images_and_keeps_checkpoint_and_batch(
     dataset, tiny_backbone, tmp_path, monkeypatch
 ):
     """The targets of discs are divided by 0; the first images, with seed 3, hold none."""
@@ -292,6 +275,62 @@ def test_a_non_finite_loss_names_step_and_images_and_keeps_the_checkpoint(
     assert str(tmp_path / CHECKPOINTS / "ckpt-1") in str(error.value)
     values = checkpoint_values(tmp_path).values()
     assert all(np.isfinite(value).all() for value in values if value.dtype == np.float32)
+
+    path = tmp_path / "non_finite.npz"
+    assert f"python -m ohem_tf.debug_step {path} says which RoIs" in str(error.value)
+    monkeypatch.undo()  # the dump alone says what it takes
+    monkeypatch.setattr(backbones, "build", lambda **_: (tiny.backbone(), {}))
+    done = run("ohem_tf.debug_step", path)
+    assert done.returncode == 0, done.stderr
+    first, counted, *rois = done.stdout.splitlines()
+    assert first == "step 2, images 000001, 000001"
+    discs = len([line for line in rois if "disc, IoU" in line])
+    assert counted.startswith("image 000001: ")
+    assert "RoIs have no finite loss in the read-only pass" in counted
+    assert discs == len([line for line in rois if ": term box (" in line]) > 0
+    assert "its normalised regression target is [" in rois[0]
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_training_with_one_line(dataset, tiny_backbone, tmp_path, monkeypatch):
+    """It fills up while the second checkpoint is written; with room again, training goes on."""
+    config = tiny.config(dataset, **{"train.steps": 4})
+    save = callbacks.Checkpoints.save
+
+    def no_room(self):
+        with disk.full_at(9000 if self.model.step == 4 else 10**9):
+            save(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Checkpoints, "save", no_room)
+        with pytest.raises(
+            InputError, match=r"ckpt-4 cannot be written: .*File too large"
+        ) as error:
+            train(config, str(tmp_path))
+    assert str(error.value).endswith(f"last good checkpoint: {tmp_path / CHECKPOINTS / 'ckpt-2'}")
+    train(config, str(tmp_path))
+    assert (tmp_path / CHECKPOINTS / "ckpt-4.index").exists()
+
+
+@pytest.mark.slow
+def test_a_signal_in_an_evaluation_ends_it_at_once_with_a_checkpoint(
+    dataset, tiny_backbone, tmp_path, monkeypatch, capsys
+):
+    """In another step than those of the checkpoints."""
+    config = tiny.config(dataset, **{"train.eval_every": 1, "train.steps": 2})
+    module = importlib.import_module("ohem_tf.train")
+    original = module.predict_split
+    monkeypatch.setattr(module, "predict_split", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(SystemExit) as end:
+        train(config, str(tmp_path))
+    assert end.value.code == 130
+    last = tmp_path / CHECKPOINTS / "ckpt-1"
+    words = f"SIGINT: training stopped; the same command goes on from {last}"
+    assert capsys.readouterr().err.splitlines()[-1] == words
+    assert not (tmp_path / "log.jsonl").exists()
+    monkeypatch.setattr(module, "predict_split", original)
+    train(config, str(tmp_path))
+    assert [x["step"] for x in log(tmp_path) if "eval/mAP" in x] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -313,12 +352,19 @@ def test_bad_settings_end_before_training(dataset, tmp_path, field, value, words
 
 
 @pytest.mark.slow
-def test_a_workdir_of_another_model_or_data_set_stays_as_it_is(trained, config, tmp_path):
+def test_a_workdir_of_other_settings_stays_as_it_is_unless_forced(trained, config, tmp_path):
     workdir, _ = trained
     before = (workdir / "config.json").read_bytes()
-    config.head.hidden = (8, 8)
-    with pytest.raises(InputError, match="does not fit"):
+    config.head.hidden, config.train.learning_rate = (8, 8), 0.02
+    config.train.log_every = 7  # changes no result
+    words = (
+        r"was trained with other settings: config.head.hidden \(there: \[16, 16\], now: "
+        r"\[8, 8\]\); config.train.learning_rate \(there: 0.01, now: 0.02\); give another"
+    )
+    with pytest.raises(InputError, match=words):
         train(config, str(workdir))
+    with pytest.raises(InputError, match="does not fit"):
+        train(config, str(workdir), force=True)
     other = tiny.write_dataset(
         tmp_path,
         {split: [tiny.make_record(1, 96, 128, 1)] for split in ("train", "val")},
@@ -326,11 +372,37 @@ def test_a_workdir_of_another_model_or_data_set_stays_as_it_is(trained, config, 
     )
     config.head.hidden, config.data.dir = (16, 16), str(other)
     with pytest.raises(InputError, match="was trained for disc, square, bar"):
-        train(config, str(workdir))
+        train(config, str(workdir), force=True)
     assert (workdir / "config.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("name", BINARIES)
+@pytest.mark.slow
+def test_other_settings_that_are_forced_are_printed_and_kept(
+    dataset, tiny_backbone, tmp_path, capsys
+):
+    train(tiny.config(dataset, **{"train.steps": 2}), str(tmp_path))
+    config = tiny.config(dataset, **{"train.steps": 3, "train.weight_decay": 0.25})
+    with pytest.raises(InputError, match="--force to go on"):
+        train(config, str(tmp_path))
+    train(config, str(tmp_path), force=True)
+    printed = capsys.readouterr().out
+    assert (
+        "changed since the last run: config.train.weight_decay (there: 0.0005, now: 0.25)"
+        in printed
+    )
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["config"]["train"]["weight_decay"] == 0.25
+
+
+def test_a_workdir_has_one_owner(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_PATIENCE_SECONDS", 0.0)
+    words = f"in use by process {os.getpid()} on"
+    with files.owned(str(tmp_path), "workdir"), pytest.raises(InputError, match=words):
+        train(tiny.config(dataset), str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", WORDLESS)
 def test_stray_words_are_refused(name):
     required = ["--format=voc", "--split=train", "--output=x"] if name == "prepare" else []
     done = run(f"ohem_tf.{name}", *required, "config.train.steps=3")

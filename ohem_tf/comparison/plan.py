@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,16 +10,11 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from ohem_tf import experiment
-from ohem_tf.config import paper, validate
+from ohem_tf.config import FREE, differences, flat, paper, validate
 from ohem_tf.errors import InputError
 from ohem_tf.paper.recipes import METHODS
 from ohem_tf.workdir import CONFIG, compared_workdir
 
-# Fields that change no result, so that a run may be resumed with others.
-_FREE = {
-    *("train.log_every", "train.checkpoint_every", "train.keep_checkpoints"),
-    *("train.eval_every", "train.snapshot_every", "evaluation.coco"),
-}
 _PATHS = ("config.data.dir", "config.backbone.name", "config.backbone.weights")
 _HELD_OUT = 10  # percent of the training split on which learning rates are compared
 
@@ -76,7 +70,7 @@ class Plan:
             "--learning_rates": list(self.learning_rates),
             "--search_steps": self.search_steps,
         }
-        free = _FREE | {"seed"} | ({"train.learning_rate"} if self.learning_rates else set())
+        free = FREE | {"seed"} | ({"train.learning_rate"} if self.learning_rates else set())
         fields = _fields(self.config, free)
         return fields | (chosen_by if self.learning_rates else {})
 
@@ -170,7 +164,7 @@ class Plan:
 
 def defaults() -> dict[str, Any]:
     """`Plan.settings` of a config that says nothing, without what those of another may lack."""
-    return _fields(paper(), _FREE | {"seed", "train.learning_rate"})
+    return _fields(paper(), FREE | {"seed", "train.learning_rate"})
 
 
 def check_workdir(run: Run, any_rate: bool = False) -> None:
@@ -180,33 +174,20 @@ def check_workdir(run: Run, any_rate: bool = False) -> None:
       run: to be trained.
       any_rate: its learning rate is still to be chosen.
     """
-    free = _FREE | {"train.learning_rate"} if any_rate else _FREE
+    free = FREE | {"train.learning_rate"} if any_rate else FREE
     if not os.path.exists(os.path.join(run.workdir, CONFIG)):
         return
-    before = _flat(experiment.trained_config(None, {}, run.workdir).to_dict())
-    now = _flat(run.config.to_dict())
-    for field in sorted(now):
-        if field not in free and before.get(field) != now[field]:
-            raise InputError(
-                f"--workdir: {run.workdir} was trained with config.{field} = {before.get(field)}, "
-                f"not {now[field]}; give another --workdir, or delete that folder"
-            )
+    before = experiment.trained_config(None, {}, run.workdir)
+    for field, (old, new) in differences(before, run.config, free).items():
+        raise InputError(
+            f"--workdir: {run.workdir} was trained with config.{field} = {old}, "
+            f"not {new}; give another --workdir, or delete that folder"
+        )
 
 
 def _fields(config: ConfigDict, free: set[str]) -> dict[str, Any]:
     """{"config.FIELD": value} without `free`; of paths the last part."""
-    fields = {f"config.{f}": v for f, v in _flat(config.to_dict()).items() if f not in free}
+    fields = {f"config.{f}": v for f, v in flat(config.to_dict()).items() if f not in free}
     for field in _PATHS:
         fields[field] = os.path.basename(os.path.normpath(fields[field]))
     return fields
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"train.steps": 1000, ...}, as json has the values."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = json.loads(json.dumps(value))
-    return flat

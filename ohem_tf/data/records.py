@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ohem_tf.data import tfrecord
-from ohem_tf.errors import InputError, first_line
+from ohem_tf.errors import InputError, WriteError, first_line
 from ohem_tf.files import atomic
 from ohem_tf.names import check_class, check_image_id, is_text
 
@@ -221,12 +221,19 @@ def shard_name(split: str, index: int, count: int) -> str:
 
 
 def write_shard(path: str | os.PathLike[str], examples: Iterable[bytes]) -> None:
-    """Writes serialized Examples as one TFRecord file, atomically."""
+    """Writes serialized Examples as one TFRecord file, atomically.
+
+    Raises:
+      WriteError: the disk is full, say.
+    """
     import tensorflow as tf
 
-    with atomic(path) as temporary, tf.io.TFRecordWriter(temporary) as writer:
-        for example in examples:
-            writer.write(example)
+    try:
+        with atomic(path) as temporary, tf.io.TFRecordWriter(temporary) as writer:
+            for example in examples:
+                writer.write(example)
+    except tf.errors.OpError as error:
+        raise WriteError(path, first_line(error)) from error
 
 
 def read_dataset_info(directory: str | os.PathLike[str]) -> dict[str, Any]:

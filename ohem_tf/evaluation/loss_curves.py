@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from ohem_tf.errors import InputError
-from ohem_tf.files import make_folder
+from ohem_tf.files import atomic, make_folder
 
 
 def check_plot(path: str) -> None:
@@ -40,7 +40,8 @@ def plot(results: Mapping[str, Sequence[Mapping]], path: str) -> None:
     axis.set_ylabel("loss per RoI")
     axis.grid(alpha=0.3)
     axis.legend()
-    figure.savefig(path, dpi=90)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=90)
 
 
 def table(results: Mapping[str, Sequence[Mapping]]) -> str:

@@ -23,7 +23,7 @@ from ohem_tf.sampling import HeuristicSampling, IoUBalancedSampling
 
 # Random numbers of an image come from (seed, position in the stream of examples, purpose): they do
 # not depend on the number of replicas, nor on where training was interrupted.
-_READ_ONLY_DROPOUT, _REGULAR_DROPOUT, _SAMPLING, _PROPOSING = range(4)
+READ_ONLY_DROPOUT, REGULAR_DROPOUT, SAMPLING, PROPOSING = range(4)
 
 for _sampler in (
     *(HardMining, MaskedHardMining, HeuristicSampling),
@@ -110,26 +110,24 @@ class FastRCNN(KerasModel):
         """Steps 1 to 4 of the paper for one image: the gradients of its loss, and metrics."""
         with tf.GradientTape() as tape:
             # 1. Conv network, once.
-            features = self._features(image["image"])
-            predicted = self._predicted(features)
+            features = self.training_features(image["image"])
+            predicted = self.predicted(features)
             with tape.stop_recording():
                 rois = self._training_rois(image, predicted)
                 # 2. Read-only RoI network: all RoIs, forward only, if the sampler looks at losses.
-                all_losses = self._read_only_losses(features, rois, image)
+                all_losses = self.read_only_losses(features, rois, image)
                 # 3. Hard RoI selection: NMS on the losses (or another sampler's choice).
-                selected = self.sampler.select(
-                    rois, all_losses, self._random_seed(image, _SAMPLING)
-                )
+                selected = self.sampler.select(rois, all_losses, self.random_seed(image, SAMPLING))
                 weights = self.sampler.weights(rois, all_losses, selected)
             # 4. Regular RoI network: forward and backward on the selected RoIs only.
             hard = rois if selected is None else rois.take(selected)
-            seed = self._random_seed(image, _REGULAR_DROPOUT)
+            seed = self.random_seed(image, REGULAR_DROPOUT)
             losses = self.roi_network.losses(features, hard, image["scale"], seed)
             losses = losses.weighted(weights)
             all_losses = losses if selected is None else all_losses
             hard, losses = self.sampler.count(hard, losses)
             cls, box = mean(losses.cls), mean(losses.box)
-            seed = self._random_seed(image, _PROPOSING)
+            seed = self.random_seed(image, PROPOSING)
             others = self.proposer.losses(predicted, image, seed)  # none, if records have them
             others = {name: self.roi_network.checked(x) for name, x in others.items()}
             loss = self.optimizer.scale_loss(tf.add_n([cls, box, *others.values()]) / global_n)
@@ -226,7 +224,7 @@ class FastRCNN(KerasModel):
         Raises:
           InputError: it does need them.
         """
-        return self.proposer.boxes(self._predicted(features), size, scale, training=False)
+        return self.proposer.boxes(self.predicted(features), size, scale, training=False)
 
     def training_rois(self, image: Batch, features: Features) -> RoIs:
         """The RoIs of a training step on one image: ground truth boxes, then proposals; matched.
@@ -235,7 +233,7 @@ class FastRCNN(KerasModel):
           image: of `batches.unbatch`.
           features: of `image_features`.
         """
-        return self._training_rois(image, self._predicted(features))
+        return self._training_rois(image, self.predicted(features))
 
     def proposal_losses(self, batch: Batch) -> list[RoILosses]:
         """Losses of all proposals of each of the N images of `batch` (paper, figure 3).
@@ -251,7 +249,7 @@ class FastRCNN(KerasModel):
         losses = []
         for image in unbatch(batch):
             features = self.image_features(image["image"])
-            proposals = self._proposals(image, self._predicted(features), training=False)
+            proposals = self._proposals(image, self.predicted(features), training=False)
             rois = self._matched(proposals, image)
             losses.append(
                 self.roi_network.losses(features, rois, image["scale"], dropout_seed=None)
@@ -280,7 +278,8 @@ class FastRCNN(KerasModel):
         }
         return cls(**{**config, **parts})
 
-    def _features(self, image: tf.Tensor) -> Features:
+    def training_features(self, image: tf.Tensor) -> Features:
+        """As `image_features`, in full precision and for a backward pass."""
         return self._with_maps(self.backbone(image[None]))
 
     def _with_maps(self, maps: tf.Tensor | list[tf.Tensor]) -> list[tf.Tensor]:
@@ -288,8 +287,8 @@ class FastRCNN(KerasModel):
         features = tf.nest.flatten(maps)
         return [*self.roi_head.maps(features), *features]
 
-    def _predicted(self, features: Features) -> Any:
-        """What the proposer makes of the backbone's maps."""
+    def predicted(self, features: Features) -> Any:
+        """What the proposer makes of the backbone's maps, among `features`."""
         return self.proposer(features[-len(self.backbone.strides) :])
 
     def _proposals(self, image: Batch, predicted: Any, training: bool) -> tf.Tensor:
@@ -305,7 +304,7 @@ class FastRCNN(KerasModel):
     def _matched(self, boxes: tf.Tensor, image: Batch) -> RoIs:
         return self.roi_network.match(boxes, image["gt_boxes"], image["gt_classes"], self._fg_iou)
 
-    def _read_only_losses(self, features: Features, rois: RoIs, image: Batch) -> RoILosses | None:
+    def read_only_losses(self, features: Features, rois: RoIs, image: Batch) -> RoILosses | None:
         """Losses of all RoIs, forward only; None if the sampler does not look at losses.
 
         Of no RoI before the sampler's first step.
@@ -313,7 +312,7 @@ class FastRCNN(KerasModel):
         sampler = self.sampler
         if not sampler.needs_losses:
             return None
-        seed = self._random_seed(image, _READ_ONLY_DROPOUT) if sampler.dropout else None
+        seed = self.random_seed(image, READ_ONLY_DROPOUT) if sampler.dropout else None
         options = (sampler.chunk, sampler.candidates, sampler.hardness)
 
         def losses() -> RoILosses:
@@ -324,7 +323,8 @@ class FastRCNN(KerasModel):
         started = tf.convert_to_tensor(self.optimizer.iterations) >= sampler.start_step
         return tf.cond(started, losses, lambda: RoILosses(tf.zeros([0]), tf.zeros([0])))
 
-    def _random_seed(self, image: Batch, purpose: int) -> tf.Tensor:
+    def random_seed(self, image: Batch, purpose: int) -> tf.Tensor:
+        """[2] int32, of an image of `batches.unbatch` for one of the purposes above."""
         position = tf.cast(image["position"], tf.int32)
         return tf.random.fold_in(tf.stack([self._seed, position]), purpose)
 

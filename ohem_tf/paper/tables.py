@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from ohem_tf import experiment
 from ohem_tf.errors import InputError
-from ohem_tf.files import write_json
+from ohem_tf.files import atomic, write_json
 from ohem_tf.paper import published
 from ohem_tf.paper.setting import Setting, describe
 from ohem_tf.workdir import COMPARED_METRICS, COMPARISON, CONFIG, compared_workdir
@@ -215,13 +215,14 @@ def markdown(tables: Sequence[Table]) -> str:
 
 def write(tables: Sequence[Table], folder: str) -> None:
     """Writes tables.md, tables.json and NAME.csv of each table to `folder`, which exists."""
-    with open(os.path.join(folder, "tables.md"), "w", encoding="utf-8") as file:
+    page = os.path.join(folder, "tables.md")
+    with atomic(page) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(markdown(tables))
     content = {table.name: table._asdict() for table in tables}
     write_json(os.path.join(folder, "tables.json"), {"note": published.note(), "tables": content})
     for table in tables:
         path = os.path.join(folder, f"{table.name}.csv")
-        with open(path, "w", encoding="utf-8", newline="") as file:
+        with atomic(path) as new, open(new, "w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([table.columns, *table.rows])
 
 

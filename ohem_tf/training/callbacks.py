@@ -1,24 +1,19 @@
-"""What happens around the training steps: progress, logs, evaluation, checkpoints."""
+"""What happens around the training steps: progress, evaluation, checkpoints, snapshots."""
 
 from __future__ import annotations
 
-import json
 import os
-import time
+import re
+import shutil
 from collections.abc import Callable
-from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from ohem_tf.errors import InputError, first_line
-from ohem_tf.files import atomic
-from ohem_tf.training.loss_scale import LossScaledSGD
+from ohem_tf.errors import InputError, WriteError, first_line
+from ohem_tf.training.log import LogWindow, TrainingLog
 from ohem_tf.workdir import (
     CHECKPOINTS,
-    LOG,
-    TENSORBOARD,
     checkpoint_of,
     repair_best,
     save_best,
@@ -36,85 +31,6 @@ class Progress(keras.callbacks.ProgbarLogger):
         """Draws the bar."""
         self.progbar.stateful_metrics = set(logs or ())
         super().on_train_batch_end(batch, logs)
-
-
-class TrainingLog(keras.callbacks.Callback):
-    """Means over `log_every` steps, to the progress bar, TensorBoard and WORKDIR/log.jsonl.
-
-    Adds `learning_rate`, `images/s` and, in float16, `loss_scale`; leaves out what is not known of
-    one of the steps (NaN). Stands first in the list of callbacks: those after it see the means in
-    `logs`.
-    """
-
-    def __init__(self, workdir: str, images_per_step: int, log_every: int) -> None:
-        super().__init__()
-        self._path = os.path.join(workdir, LOG)
-        self._writer = tf.summary.create_file_writer(os.path.join(workdir, TENSORBOARD))
-        self._images_per_step = images_per_step
-        self._log_every = log_every
-        self._window: list[dict[str, float]] = []
-        self._shown: dict[str, float] = {}
-        self._started = 0.0
-
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        """Drops what the log holds of steps that will be done again after a resume."""
-        self.drop_after(self.model.step)
-        self._started = time.perf_counter()
-
-    def drop_after(self, step: int) -> None:
-        """Drops what the log holds of later steps, and a line that is half written."""
-        if os.path.exists(self._path):
-            kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
-            with atomic(self._path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-                file.writelines(kept)
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Collects the values of a step; writes their means every `log_every` steps."""
-        logs = {} if logs is None else logs
-        self._window.append(dict(logs))
-        step = self.model.step
-        if step % self._log_every == 0 or not self._shown:
-            self._shown = self._means()
-            if step % self._log_every == 0:
-                self.write(step, self._shown)
-                self._window, self._started = [], time.perf_counter()
-        logs.clear()
-        logs.update(self._shown)
-
-    def restart_clock(self) -> None:
-        """Keeps the time of an evaluation out of images/s."""
-        self._window, self._started = [], time.perf_counter()
-
-    def write(self, step: int, values: dict[str, Any]) -> None:
-        """Adds values of a step to the log and to TensorBoard."""
-        with self._writer.as_default(step=step):
-            for name, value in values.items():
-                tf.summary.scalar(name, value)
-        self._writer.flush()
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-
-    def read(self, name: str) -> dict[int, Any]:
-        """The values of one name in the log, {step: value}."""
-        rows = [json.loads(line) for line in self._lines()]
-        return {row["step"]: row[name] for row in rows if name in row}
-
-    def _lines(self) -> list[str]:
-        """The whole lines of the log."""
-        if not os.path.exists(self._path):
-            return []
-        with open(self._path, encoding="utf-8") as file:
-            return [line for line in file if line.endswith("\n")]
-
-    def _means(self) -> dict[str, float]:
-        means = {n: float(np.mean([w[n] for w in self._window])) for n in sorted(self._window[0])}
-        means = {name: value for name, value in means.items() if not np.isnan(value)}
-        means["learning_rate"] = float(self.model.optimizer.learning_rate)
-        if isinstance(self.model.optimizer, LossScaledSGD):
-            means["loss_scale"] = float(tf.convert_to_tensor(self.model.optimizer.scale))
-        seconds = time.perf_counter() - self._started
-        means["images/s"] = len(self._window) * self._images_per_step / seconds
-        return means
 
 
 class Evaluation(keras.callbacks.Callback):
@@ -177,20 +93,34 @@ class Evaluation(keras.callbacks.Callback):
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves weights, momentum and step every `every` steps and at the end; keeps the last few."""
+    """Saves weights, momentum, step and the window of the log; keeps the last few.
 
-    def __init__(self, model: keras.Model, workdir: str, every: int, keep: int) -> None:
+    Every `every` steps, and at the end. One that is half written, since the process was killed or
+    the disk is full, is none: the one before stays the latest.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        workdir: str,
+        every: int,
+        keep: int,
+        window: LogWindow | None = None,
+    ) -> None:
         super().__init__()
-        state = checkpoint_of(model, model.optimizer)
-        folder = os.path.join(workdir, CHECKPOINTS)
-        self._manager = tf.train.CheckpointManager(state, folder, max_to_keep=keep)
-        self._state = state
+        self.set_model(model)
+        self._folder = os.path.join(workdir, CHECKPOINTS)
+        self._state = checkpoint_of(model, model.optimizer)
+        self._log = {} if window is None else {"log_window": window}
+        self._manager = tf.train.CheckpointManager(
+            checkpoint_of(model, model.optimizer, **self._log), self._folder, max_to_keep=keep
+        )
         self._every = every
 
     @property
     def latest(self) -> str | None:
         """Path of the newest checkpoint."""
-        return self._manager.latest_checkpoint
+        return tf.train.latest_checkpoint(self._folder)
 
     def restore(self) -> bool:
         """Restores the newest checkpoint, if there is one.
@@ -198,16 +128,22 @@ class Checkpoints(keras.callbacks.Callback):
         Raises:
           InputError: it does not fit the model of this config.
         """
-        if self.latest is None:
+        path = self.latest
+        if path is None:
             return False
         try:
-            self._state.restore(self.latest).assert_existing_objects_matched()
+            self._state.restore(path).assert_existing_objects_matched().expect_partial()
+            tf.train.Checkpoint(**self._log).restore(path).expect_partial()
         except (ValueError, AssertionError, tf.errors.OpError) as error:
             raise InputError(
-                f"{self.latest} does not fit the model of this config: "
+                f"{path} does not fit the model of this config: "
                 f"{first_line(error)}; give another --workdir"
             ) from error
         return True
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Removes what a save that was killed has left."""
+        self._remove_unfinished()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Saves at every `every`-th step."""
@@ -222,8 +158,9 @@ class Checkpoints(keras.callbacks.Callback):
         """Saves now.
 
         Raises:
+          WriteError: the disk is full, say.
           InputError: a weight is not finite (ReLU and max pooling can hide that from the loss).
-            The last good checkpoint stays.
+            In either case the last good checkpoint stays.
         """
         step = self.model.step
         for variable in self.model.variables:
@@ -233,8 +170,20 @@ class Checkpoints(keras.callbacks.Callback):
                     f"stopped, last good checkpoint: {self.latest or 'none yet'}; a lower "
                     "config.train.learning_rate or more config.train.warmup_steps may help"
                 )
-        if self.latest != os.path.join(self._manager.directory, f"ckpt-{step}"):
-            self._manager.save(checkpoint_number=step)
+        path = os.path.join(self._folder, f"ckpt-{step}")
+        if self.latest != path:
+            try:
+                self._manager.save(checkpoint_number=step)
+            except (OSError, tf.errors.OpError) as error:
+                self._remove_unfinished()
+                raise WriteError(path, first_line(error)) from error
+
+    def _remove_unfinished(self) -> None:
+        """Removes what TensorFlow had written of a checkpoint; large, and never used again."""
+        for name in os.listdir(self._folder) if os.path.isdir(self._folder) else ():
+            if re.fullmatch(r"ckpt-\d+(_temp|\..*\.tempstate\d+)", name):
+                path = os.path.join(self._folder, name)
+                shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
 
 class Snapshots(keras.callbacks.Callback):

@@ -13,7 +13,7 @@ import pytest
 import tiny
 from command_line import load_config, run
 
-from ohem_tf import experiment
+from ohem_tf import experiment, files
 from ohem_tf.comparison import jobs
 from ohem_tf.comparison.plan import Plan, Run
 from ohem_tf.comparison.results import RESULT
@@ -74,6 +74,14 @@ def in_this_process(monkeypatch):
 def compare(config_file, workdir, *arguments):
     place = (f"--config={config_file}", f"--workdir={workdir}")
     return run("ohem_tf.compare", *place, *arguments)
+
+
+def test_a_comparison_has_one_owner(config_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_PATIENCE_SECONDS", 0.0)
+    with files.owned(str(tmp_path), "workdir"):
+        refused = compare(config_file, tmp_path, "--seeds=1")
+    assert refused.returncode == 1
+    assert f"{tmp_path} is in use by process {os.getpid()} on" in refused.stderr
 
 
 @pytest.mark.slow

@@ -210,7 +210,7 @@ def test_read_only_pass_in_chunks_gives_the_same_losses(chunk):
 def read_only(model, **options):
     """Losses of all RoIs of `one_image`, forward only."""
     (image,) = unbatch(one_image())
-    features = model._features(image["image"])
+    features = model.training_features(image["image"])
     rois = model.training_rois(image, features)
     return model.roi_network.read_only_losses(features, rois, image["scale"], None, **options)
 
@@ -220,7 +220,7 @@ def read_only(model, **options):
 def test_candidates_are_exact_and_the_others_estimated(pooling, chunk):
     model = tiny.model(OHEM, pool_size=5, pooling=pooling)
     (image,) = unbatch(one_image())
-    features = model._features(image["image"])
+    features = model.training_features(image["image"])
     rois = model.training_rois(image, features)
     everything = len(rois.labels)
     exact = read_only(model)
@@ -241,7 +241,7 @@ def test_candidates_are_exact_and_the_others_estimated(pooling, chunk):
 def test_candidates_are_those_that_the_sampler_ranks_first():
     model = tiny.model(OHEM, pool_size=5)
     (image,) = unbatch(one_image())
-    features = model._features(image["image"])
+    features = model.training_features(image["image"])
     rois = model.training_rois(image, features)
     estimates = model.roi_network.estimator(features, image["scale"])(rois)
     for rank_by in ("loss", "cls"):

@@ -3,6 +3,7 @@
 import json
 import os
 
+import disk
 import keras
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import tensorflow as tf
 import tiny
 
 from ohem_tf import workdir as workdir_module
-from ohem_tf.errors import InputError
+from ohem_tf.errors import InputError, WriteError
 from ohem_tf.training import callbacks
-from ohem_tf.workdir import restore, save_weights, snapshot_path, snapshots
+from ohem_tf.training.log import TrainingLog
+from ohem_tf.workdir import CHECKPOINTS, restore, save_weights, snapshot_path, snapshots
 
 RATE = 1 / 64  # what a step takes off every weight
 
@@ -121,7 +123,7 @@ def lines(workdir):
 
 
 def test_the_log_holds_means_over_its_steps(tmp_path):
-    train(new_model(), 7, callbacks.TrainingLog(str(tmp_path), images_per_step=2, log_every=3))
+    train(new_model(), 7, TrainingLog(str(tmp_path), images_per_step=2, log_every=3))
     assert [(x["step"], x["loss"], x["learning_rate"]) for x in lines(tmp_path)] == [
         (3, 2.0, RATE),  # of 1, 2, 3
         (6, 5.0, RATE),
@@ -148,7 +150,7 @@ def test_a_resumed_log_holds_every_step_once(tmp_path):
         model = new_model()
         checkpoints = callbacks.Checkpoints(model, str(tmp_path), every=4, keep=1)
         assert checkpoints.restore() != killed
-        log = callbacks.TrainingLog(str(tmp_path), images_per_step=2, log_every=1)
+        log = TrainingLog(str(tmp_path), images_per_step=2, log_every=1)
         if killed:
             with pytest.raises(KeyboardInterrupt):
                 train(model, 6, log, checkpoints, Killed())
@@ -160,9 +162,96 @@ def test_a_resumed_log_holds_every_step_once(tmp_path):
     assert [(x["step"], x["loss"]) for x in lines(tmp_path)] == [(i, i) for i in range(1, 7)]
 
 
+def test_a_resumed_line_of_the_log_is_of_all_its_steps(tmp_path):
+    """Lines of 3 steps, killed after step 4; an evaluation in between changes nothing."""
+    for folder, ends in (("unbroken", [7]), ("broken", [4, 7])):
+        for end in ends:
+            model = new_model()
+            log = TrainingLog(str(tmp_path / folder), images_per_step=2, log_every=3)
+            checkpoints = callbacks.Checkpoints(
+                model, str(tmp_path / folder), every=2, keep=1, window=log.window
+            )
+            checkpoints.restore()
+            train(model, end, log, checkpoints, evaluation(tmp_path / folder, [None] * 9))
+        logged = [(x["step"], x["loss"]) for x in lines(tmp_path / folder)]
+        assert logged == [(3, 2.0), (6, 5.0)]  # of 1, 2, 3; of 4, 5, 6
+
+
+def test_images_per_second_are_of_the_steps_that_were_timed(tmp_path, monkeypatch):
+    """A clock that goes on by a second at each step, and by an hour in an evaluation."""
+    clock = [0.0]
+    monkeypatch.setattr("ohem_tf.training.log.time.perf_counter", lambda: clock[0])
+    log = TrainingLog(str(tmp_path), images_per_step=2, log_every=3)
+    log.set_model(new_model())
+    for step in range(1, 7):
+        clock[0] += 1.0
+        log.model.optimizer.iterations.assign(step)
+        log.on_train_batch_end(step - 1, {"loss": 0.0})
+        if step == 4:
+            clock[0] += 3600.0
+            log.restart_clock()
+    assert [x["images/s"] for x in lines(tmp_path)] == [2.0, 2.0]
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path):
+    """However much of the new one the disk has room for."""
+    model = new_model()
+    checkpoints = callbacks.Checkpoints(model, str(tmp_path), every=2, keep=1)
+    train(model, 2, checkpoints)
+    names = set(os.listdir(tmp_path / CHECKPOINTS))
+    model.optimizer.iterations.assign(4)
+    for limit in (0, 100, 5000):
+        words = r"checkpoints/ckpt-4 cannot be written: .*File too large"
+        with disk.full_at(limit), pytest.raises(WriteError, match=words):
+            checkpoints.save()
+        assert checkpoints.latest.endswith("ckpt-2")
+        left = set(os.listdir(tmp_path / CHECKPOINTS)) - names
+        assert left <= {"ckpt-4.data-00000-of-00001"}
+        again = new_model()
+        assert callbacks.Checkpoints(again, str(tmp_path), every=2, keep=1).restore()
+        assert again.step == 2
+    checkpoints.save()
+    assert checkpoints.latest.endswith("ckpt-4")
+    assert len(os.listdir(tmp_path / CHECKPOINTS)) == 3
+
+
+def test_a_checkpoint_file_that_was_never_finished_is_removed(tmp_path):
+    train(new_model(), 2, callbacks.Checkpoints(new_model(), str(tmp_path), every=2, keep=1))
+    before = set(os.listdir(tmp_path / CHECKPOINTS))
+    (tmp_path / CHECKPOINTS / "ckpt-4.data-00000-of-00001.tempstate123").touch()
+    (tmp_path / CHECKPOINTS / "ckpt-4_temp").mkdir()
+    (tmp_path / CHECKPOINTS / "ckpt-4_temp" / "part-00000-of-00001.index").touch()
+    model = new_model()
+    checkpoints = callbacks.Checkpoints(model, str(tmp_path), every=2, keep=1)
+    assert checkpoints.restore()
+    checkpoints.on_train_begin()
+    assert set(os.listdir(tmp_path / CHECKPOINTS)) == before
+
+
+def test_a_checkpoint_without_the_window_of_the_log_is_taken(tmp_path):
+    model = new_model()
+    train(model, 2, callbacks.Checkpoints(model, str(tmp_path), every=2, keep=1))
+    log = TrainingLog(str(tmp_path), images_per_step=2, log_every=3)
+    again = new_model()
+    assert callbacks.Checkpoints(again, str(tmp_path), 2, 1, log.window).restore()
+    assert (again.step, log.window.steps) == (2, [])
+
+
+@pytest.mark.parametrize("file", ["log.jsonl", "tensorboard"])
+def test_a_log_that_cannot_be_written_is_named(tmp_path, file):
+    log = TrainingLog(str(tmp_path), images_per_step=2, log_every=1)
+    for step in range(20):
+        log.write(step, {"loss": 1.0})
+    if file == "tensorboard":
+        (tmp_path / "log.jsonl").write_text("")  # so that it has room
+    words = rf"{file} cannot be written: .*File too large"
+    with disk.full_at(500), pytest.raises(WriteError, match=words):
+        log.write(20, {"loss": 1.0})
+
+
 def evaluation(workdir, mean_aps, every=2):
     """Evaluation that finds `mean_aps`, one after the other."""
-    log = callbacks.TrainingLog(str(workdir), images_per_step=2, log_every=10)
+    log = TrainingLog(str(workdir), images_per_step=2, log_every=10)
     found = iter(mean_aps)
     return callbacks.Evaluation(str(workdir), every, lambda: {"mAP": next(found)}, log)
 
@@ -191,7 +280,7 @@ def evaluated_run(workdir, steps=7):
     model = new_model()
     checkpoints = callbacks.Checkpoints(model, str(workdir), every=2, keep=1)
     checkpoints.restore()
-    log = callbacks.TrainingLog(str(workdir), images_per_step=2, log_every=1)
+    log = TrainingLog(str(workdir), images_per_step=2, log_every=1)
 
     def evaluate():
         if MEAN_AP[model.step] is KeyboardInterrupt:
@@ -225,7 +314,7 @@ def killed_in_evaluation(patch, workdir, step, place):
         with open(workdir / "log.jsonl", "a") as file:
             file.write('{"step": 7, "eval/m')
 
-    line = (callbacks.TrainingLog, "write", lambda _, n, values: (n, *values) == (step, "eval/mAP"))
+    line = (TrainingLog, "write", lambda _, n, values: (n, *values) == (step, "eval/mAP"))
     if place == "no map yet":
         patch.setitem(MEAN_AP, step, KeyboardInterrupt)
     elif place == "no weights":
@@ -292,7 +381,7 @@ def test_a_new_run_in_a_used_folder_has_its_own_best(tmp_path):
     for path in (tmp_path / "checkpoints").iterdir():
         path.unlink()
     model = new_model()
-    log = callbacks.TrainingLog(str(tmp_path), images_per_step=2, log_every=1)
+    log = TrainingLog(str(tmp_path), images_per_step=2, log_every=1)
     train(model, 3, log, callbacks.Evaluation(str(tmp_path), 0, lambda: {"mAP": 0.1}, log))
     assert json.loads((tmp_path / "best.json").read_text()) == {"step": 3, "mAP": 0.1}
     assert_weights_of_step(str(tmp_path / "best.weights.h5"), 3)

@@ -1,0 +1,185 @@
+"""A training that is killed again and again ends as an unbroken one, bit for bit.
+
+The runs are forked from a process that has imported TensorFlow but not used it yet.
+"""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import random
+import re
+import resource
+import signal
+import threading
+import time
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+
+from ohem_tf import train
+from ohem_tf.models import backbones
+from ohem_tf.training import callbacks
+from ohem_tf.training.log import TrainingLog
+from ohem_tf.workdir import CHECKPOINTS
+
+SETTINGS = {
+    "train.steps": 40,
+    "train.deterministic": True,
+    "train.images_per_step": 1,
+    "train.rois_per_step": 8,
+    "train.decay_steps": (30,),
+    "train.log_every": 3,  # a line of the log is of steps before and after a checkpoint
+    "train.checkpoint_every": 2,
+    "train.snapshot_every": 5,
+    "train.eval_every": 4,
+    "head.hidden": (16,),
+    "head.target_normalisation": "fixed",
+}
+
+
+def send_after(seconds, number):
+    """Sends this process a signal, wherever it is then."""
+
+    def send():
+        time.sleep(seconds)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=send, daemon=True).start()
+
+
+def die_within(holder, name, limit):
+    """Has the system kill this process in the middle of what holder.name writes.
+
+    From its first call on no file can grow beyond `limit` bytes: the end is SIGXFSZ.
+    """
+    original = getattr(holder, name)
+
+    def half(*arguments, **more):
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        return original(*arguments, **more)
+
+    setattr(holder, name, half)
+
+
+def run(dataset, workdir, place, seconds, number):
+    """A training that dies in a place, or so many seconds after its first step; see MOMENTS."""
+    backbones.build = lambda **_: (tiny.backbone(), {})
+    # An evaluation that costs no time, of the weights all the same.
+    train.Predictor = lambda model, _: model
+    train.predict_split = lambda model, _: np.tanh(np.abs(model.roi_head.cls_score.bias).sum())
+    train.metrics = lambda _, found, *__: {"mAP": float(found)}
+    end_of_step, started = TrainingLog.on_train_batch_end, []
+
+    def first_step(*arguments, **logs):
+        end_of_step(*arguments, **logs)
+        if not started:
+            started.append(time.perf_counter())
+            if seconds is not None:
+                send_after(seconds, number)
+
+    TrainingLog.on_train_batch_end = first_step
+    log = f"{workdir}/log.jsonl"
+    if place == "log":
+        die_within(TrainingLog, "write", (os.path.getsize(log) if os.path.exists(log) else 0) + 9)
+    elif place == "checkpoint":
+        die_within(callbacks.Checkpoints, "save", 9000)
+    elif place == "snapshot":
+        die_within(callbacks, "save_weights", 20000)
+    elif place == "best weights":
+        die_within(callbacks, "save_best", 20000)
+    with (
+        open(f"{workdir}.txt", "a") as printed,
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
+    ):
+        train.train(tiny.config(dataset, **SETTINGS), str(workdir))
+        print("\nseconds:", time.perf_counter() - started[0])
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Calls `run` in a process of its own: its exit status."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ohem_tf.train", "tiny"])
+
+    def start(*arguments):
+        process = context.Process(target=run, args=arguments)
+        process.start()
+        process.join()
+        return process.exitcode
+
+    return start
+
+
+def checkpoint_values(workdir):
+    path = tf.train.latest_checkpoint(str(workdir / CHECKPOINTS))
+    reader = tf.train.load_checkpoint(path)
+    names = [n for n in reader.get_variable_to_shape_map() if n.startswith(("weights", "optim"))]
+    return {name: reader.get_tensor(name) for name in names}
+
+
+def weights_of(path):
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, x: found.update({name: x[()]} if hasattr(x, "shape") else {}))
+        return found | dict(file.attrs)
+
+
+def log_of(workdir):
+    lines = [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
+    return [{name: x for name, x in line.items() if name != "images/s"} for line in lines]
+
+
+def files_of(workdir):
+    found = {str(path.relative_to(workdir)) for path in workdir.rglob("*") if path.is_file()}
+    return {name for name in found if not name.startswith("tensorboard")}
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_as_an_unbroken_run(dataset, start, tmp_path):
+    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
+    assert start(dataset, unbroken, "", None, 0) == 0
+    printed = (tmp_path / "unbroken.txt").read_text()
+    seconds = float(re.search(r"seconds: (.+)", printed)[1])
+
+    halves = {  # what is left of the file that was being written
+        "log": "log.jsonl",
+        "checkpoint": r"checkpoints/ckpt-4\..*|checkpoints/ckpt-4_temp/.*",
+        "snapshot": r"snapshots/new\+step-00000005.weights.h5",
+        "best weights": r"new\+best.weights.h5",
+    }
+    for place, half in halves.items():
+        assert start(dataset, broken, place, None, 0) == -signal.SIGXFSZ, place
+        assert any(re.fullmatch(half, name) for name in files_of(broken)), place
+        complete = (broken / "log.jsonl").read_text().endswith("\n")
+        assert complete == (place != "log")
+    assert start(dataset, broken, "", 0.05 * seconds, signal.SIGTERM) == 143
+    end = (tmp_path / "broken.txt").read_text().splitlines()[-1]
+    last = tf.train.latest_checkpoint(str(broken / CHECKPOINTS))
+    assert end == f"SIGTERM: training stopped; the same command goes on from {last}"
+
+    moments = random.Random(0)
+    codes = [
+        start(dataset, broken, "", moments.uniform(0, 0.12 * seconds), signal.SIGKILL)
+        for _ in range(5)
+    ]
+    assert codes == [-signal.SIGKILL] * 5
+    assert start(dataset, broken, "", None, 0) == 0
+    assert files_of(broken) == files_of(unbroken)
+    assert log_of(broken) == log_of(unbroken)
+    assert_same(checkpoint_values(broken), checkpoint_values(unbroken))
+    for name in files_of(unbroken):
+        if name.endswith(".weights.h5"):
+            assert_same(weights_of(broken / name), weights_of(unbroken / name))
