@@ -158,10 +158,10 @@ def _read_flags() -> dict[str, Any]:
         raise InputError(
             "--workdir: a trained model looks at records; prepare the data, then give --records=DIR"
         )
-    for name in _RAW if not given.format else _TRAINED if not given.workdir else ():
-        if given[name].present:
-            kind = "raw data (--format)" if not given.format else "a trained model (--workdir)"
-            raise InputError(f"--{name}: is for {kind}; not given here")
+    for names, flag, what in ((_RAW, "format", "raw data"), (_TRAINED, "workdir", "a model")):
+        for name in names if not getattr(given, flag) else ():
+            if given[name].present:
+                raise InputError(f"--{name}: is for {what}; expected --{flag} with it")
     raw = None
     if given.format:
         values = {name: getattr(given, name) for name in _RAW}

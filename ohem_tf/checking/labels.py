@@ -6,8 +6,8 @@ are computed once more, without dropout, and shown are
 
 - background RoIs with a high loss: the model sees an object where none is annotated. Left out are
   RoIs that the annotations explain: they overlap an object a little less than foreground does, or
-  they are a part of an object of the class that the model sees, or hold one. Of overlapping RoIs
-  one is shown, by the NMS of hard mining.
+  they are a part of an object of the class that the model sees (or that it takes for one), or hold
+  one. Of overlapping RoIs one is shown, by the NMS of hard mining.
 - annotated boxes, as RoIs of their own, with a high loss: the model sees another class there, or
   the same class with another box, or nothing.
 """
@@ -182,8 +182,11 @@ def _explained(examined: Examined, chosen: np.ndarray, record: Record) -> np.nda
         return np.zeros(len(boxes), np.bool_)
     overlaps = box_ops.iou(boxes, objects).numpy()
     shares = np.maximum(box_ops.ioa(boxes, objects), tf.transpose(box_ops.ioa(objects, boxes)))
-    seen = 1 + np.argmax(examined.probabilities[chosen, 1:], axis=1)
-    same = seen[:, None] == record.classes[None, :]
+    seen = 1 + np.argmax(examined.probabilities[:, 1:], axis=1)
+    same = seen[chosen, None] == record.classes[None, :]
+    # What is wrong about the class of an object is said once, of the object itself.
+    countable = np.flatnonzero(~(record.difficult | record.crowd))
+    same[:, countable] |= seen[chosen, None] == seen[None, : examined.annotated]
     near = (overlaps > EXPLAINED_IOU) | ((shares > EXPLAINED_SHARE) & same)
     return np.any(near, axis=1)
 

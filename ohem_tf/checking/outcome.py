@@ -70,12 +70,14 @@ class Outcome:
       splits: the training split first.
       findings: in the order in which they were found.
       read: gives the bytes of the image file of (split, image id).
+      stops: what errors stop, as a sentence.
     """
 
     classes: tuple[str, ...]
     splits: list[CheckedSplit]
     findings: list[Finding]
     read: Callable[[str, str], bytes]
+    stops: str
 
     def compare(self, min_examples: int) -> None:
         """Adds what only all images together show: copies, and classes with few examples."""

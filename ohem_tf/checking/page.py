@@ -19,7 +19,7 @@ MAX_BYTES = 10_000_000  # of the pictures on a page; findings after that have no
 PER_FINDING = 4  # pictures, of many copies
 
 _LEVELS = {
-    kinds.ERROR: "error: prepare refuses it, or training would stop",
+    kinds.ERROR: "error: nothing goes on with it",
     kinds.DROPPED: "dropped: prepare leaves it out",
     kinds.LOOK: "look: kept, but a person should look",
 }
@@ -106,10 +106,9 @@ def page(outcome: Outcome, title: str, per_kind: int) -> str:
         links.append([f'<a href="#k{number}">{_text(kind)}</a>', _level(level), str(len(found))])
         sections.append(_section(f"k{number}", level, kind, found, per_kind, pictures))
     verdict = (
-        f'<p class="error">{outcome.errors} errors: prepare refuses this data, or training on '
-        "these records would stop.</p>"
+        f'<p class="error">{outcome.errors} errors: {_text(outcome.stops)}.</p>'
         if outcome.errors
-        else "<p>No error: nothing here that prepare refuses.</p>"
+        else "<p>No error.</p>"
     )
     tables = [
         _table("Findings", ("kind", "level", "number"), links) if links else "",

@@ -79,7 +79,7 @@ def check_raw(options: Options, workers: Workers) -> Outcome:
             raise FileNotFoundError(image_id)
         return Path(path).read_bytes()
 
-    return Outcome(classes, checked, found, read)
+    return Outcome(classes, checked, found, read, "prepare refuses this data")
 
 
 def _path(image: Listed) -> str | None:

@@ -57,7 +57,7 @@ def check_records(directory: str, expressions: Sequence[str], workers: Workers) 
     def read(split: str, image_id: str) -> bytes:
         return from_example(readers[split][indices[split, image_id]]).encoded
 
-    return Outcome(classes, checked, found, read)
+    return Outcome(classes, checked, found, read, "training on these records may stop")
 
 
 def _check_split(

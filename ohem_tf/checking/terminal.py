@@ -35,7 +35,7 @@ def summary(outcome: Outcome) -> str:
                 lines.append(f"  ... and {len(chosen) - _EXAMPLES} more")
             parts.append("\n".join(lines))
     parts.append(
-        f"{outcome.errors} errors: prepare refuses this data, or training on these records stops"
+        f"{outcome.errors} errors: {outcome.stops}"
         if outcome.errors
         else f"no error; {sum(counts.values())} findings to look at"
     )

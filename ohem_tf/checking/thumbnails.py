@@ -36,11 +36,11 @@ def thumbnail(data: bytes, marks: Sequence[Mark]) -> bytes:
     pen = ImageDraw.Draw(picture)
     font = ImageFont.load_default(size=13)
     for mark in marks:
-        corners = _corners(mark, top, left, scale)
-        for outline, width in ((_HALO, 4), (_LINE, 2)):
-            pen.rectangle(corners, outline=outline, width=width)
+        x0, y0, x1, y1 = _corners(mark, top, left, scale)
+        pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=_HALO, width=4)  # grows inwards
+        pen.rectangle((x0, y0, x1, y1), outline=_LINE, width=2)
         if mark.label:
-            place = max(corners[0], 0) + 4, max(corners[1], 0) + 3
+            place = max(x0, 0) + 4, max(y0, 0) + 3
             pen.text(place, mark.label, "white", font, stroke_width=2, stroke_fill=_HALO)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
