@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from tqdm import tqdm
 
 from ohem_tf.data.checks import Checked
 
@@ -57,7 +58,7 @@ def groups(hashes: Sequence[int]) -> list[list[int]]:
     rows: list[np.ndarray] = []
     columns: list[np.ndarray] = []
     step = max(1, _BLOCK // max(count, 1))
-    for start in range(0, count, step):
+    for start in tqdm(range(0, count, step), desc="comparing images", delay=2, unit="block"):
         block = values[start : start + step, None] ^ values[None, start:]
         row, column = np.nonzero(np.bitwise_count(block) <= MAX_DISTANCE)
         later = column > row

@@ -23,6 +23,7 @@ Box = tuple[float, float, float, float]  # ymin, xmin, ymax, xmax in pixels, hal
 MIN_SIDE = 4.0  # pixels; a box with a shorter side is a slip of the mouse more often than an object
 DOUBLED_IOU = 0.9  # two boxes of a class that overlap by more are most likely one object
 _HASHED_SIDE = 32  # pixels; what the perceptual hash looks at
+_LEAST_CONTRAST = 4  # grey levels between its darkest and its brightest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Look:
     Attributes:
       remarks: in the order of the objects.
       traits: what the file is and data sets count: "greyscale", "CMYK", "16 bits".
-      perceptual_hash: 64 bits, nearly the same for images that look the same; None: not computed.
+      perceptual_hash: 64 bits, nearly the same for images that look the same; None: has none.
     """
 
     remarks: tuple[Remark, ...] = ()
@@ -75,18 +76,20 @@ def look_at(
     return Look(tuple(remarks), _traits(image, data), perceptual_hash(image))
 
 
-def perceptual_hash(image: Image.Image) -> int:
+def perceptual_hash(image: Image.Image) -> int | None:
     """OpenCV's pHash: the signs of the 64 lowest frequencies of a 32 x 32 grey copy.
 
     Copies that were compressed again or resized differ in few of the bits, other images in about
-    half of them; see `duplicates.MAX_DISTANCE`.
+    half of them; see `duplicates.MAX_DISTANCE`. None for an image of one colour, which has none.
     """
     if image.mode.startswith(("I", "F")):  # Pillow clips these to 255 where it converts them
         values = np.asarray(image, np.float64)
         values = values * (255 / max(values.max(initial=0), 1))
         image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
-    small = image.convert("L").resize((_HASHED_SIDE,) * 2, Image.Resampling.BOX)
-    return int.from_bytes(cv2.img_hash.pHash(np.asarray(small)).tobytes(), "little")
+    small = np.asarray(image.convert("L").resize((_HASHED_SIDE,) * 2, Image.Resampling.BOX))
+    if np.ptp(small) < _LEAST_CONTRAST:
+        return None
+    return int.from_bytes(cv2.img_hash.pHash(small).tobytes(), "little")
 
 
 def _orientation(image: Image.Image) -> int:

@@ -68,6 +68,11 @@ def test_a_16_bit_image_has_the_hash_of_its_8_bits():
     assert distance(remarks.perceptual_hash(deep), shallow) <= 1
 
 
+def test_an_image_of_one_colour_has_no_hash():
+    for colour in (0, 255):
+        assert remarks.perceptual_hash(Image.new("RGB", (40, 40), (colour,) * 3)) is None
+
+
 @pytest.mark.parametrize(
     ("data", "traits"),
     [
