@@ -18,6 +18,7 @@ from ohem_tf.version import __version__
 COMMANDS = {
     "scenes": ("ohem_tf.data.scenes", "compose the embedded data set, as a VOC folder"),
     "prepare": ("ohem_tf.prepare", "raw images and annotations to records"),
+    "check": ("ohem_tf.check", "everything that is wrong or worth a look in data and labels"),
     "train": ("ohem_tf.train", "train a detector, or go on with a training"),
     "evaluate": (
         "ohem_tf.evaluate",
@@ -25,6 +26,7 @@ COMMANDS = {
     ),
     "detect": ("ohem_tf.detect", "images with their detections drawn in"),
     "compare": ("ohem_tf.compare", "does OHEM help on your data? methods x seeds, with intervals"),
+    "debug-step": ("ohem_tf.debug_step", "which RoIs of a step have no finite loss, and why"),
     "tables": ("ohem_tf.tables", "runs beside the paper's tables"),
     "roi-loss": ("ohem_tf.roi_loss", "the paper's figure 3: mean loss over all RoIs"),
     "convert-caffe": ("ohem_tf.convert_caffe", "weights of Caffe's, without Caffe"),

@@ -21,12 +21,19 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from absl import flags
+from absl import flags, logging
 
-from ohem_tf import errors, names
+from ohem_tf import errors
 from ohem_tf.data import beam, one_image, proposals, records, shards, splits, summary
 from ohem_tf.data.limits import FLAG, Limits
-from ohem_tf.data.options import NONE, SELECTIVE_SEARCH, Options
+from ohem_tf.data.options import (
+    NONE,
+    SELECTIVE_SEARCH,
+    Options,
+    list_split,
+    read_classes,
+    usable_cores,
+)
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
 from ohem_tf.files import make_folder, owned, write_json
@@ -64,12 +71,14 @@ def _prepare(options: Options) -> dict[str, Any]:
         how["min_size"] = options.min_proposal_size
     dataset = _existing(options)
     earlier = [shards.earlier(output, name, dataset) for name in options.splits]
-    found = [_list_split(options, name, limits) for name in options.splits]
+    found = [list_split(options, name, limits) for name in options.splits]
     if options.no_annotations:
         _need_classes(options, dataset, found[0])
     with Workers(options.num_workers, limits=limits) as workers:
         for split in found:
             split.check(workers, limits)
+        if leak := summary.leak(found):
+            logging.warning("%s", leak)
         classes = options.classes or tuple(dataset["classes"]) or splits.find_classes(found[0])
         if options.format == "coco":
             known = zip(dataset["classes"], dataset["category_ids"] or [], strict=True)
@@ -138,25 +147,6 @@ def _existing(options: Options) -> dict[str, Any]:
                 f"({remedy})"
             )
     return dataset
-
-
-def _list_split(options: Options, name: str, limits: Limits) -> splits.Split:
-    """Reads what a split lists, but no image."""
-    how = (name, options.on_bad_record, not options.no_annotations)
-    if options.format == "voc":
-        assert options.root is not None  # Options has checked it
-        return splits.list_voc(options.root, *how)
-    kind = "image_info" if options.no_annotations else "instances"
-    annotations, images = (
-        own.replace("{split}", name)
-        if own
-        else str(names.below(options.root or "", place, f"--split={name}", limits.follow_links))
-        for own, place in (
-            (options.annotations, f"annotations/{kind}_{name}.json"),
-            (options.images, name),
-        )
-    )
-    return splits.list_coco(annotations, images, *how, limits)
 
 
 def _need_classes(options: Options, dataset: dict[str, Any], split: splits.Split) -> None:
@@ -262,27 +252,6 @@ def define_flags() -> None:
     flags.DEFINE_bool("overwrite", False, "Replace splits prepared there from other input.")
 
 
-def read_classes(value: str | None) -> tuple[str, ...] | None:
-    """The names that --classes gives: with commas between, or in a text file, one a line.
-
-    Raises:
-      InputError: no such file, or one that is not UTF-8.
-    """
-    if value is None:
-        return None
-    if value.endswith(".txt") and not Path(value).is_file():
-        raise InputError(f"--classes={value}: not found; expected names, or a text file of them")
-    if Path(value).is_file():
-        try:
-            lines = Path(value).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"--classes={value}: cannot be read ({error}); expected UTF-8 text, a name a line"
-            ) from None
-        return tuple(line.strip() for line in lines if line.strip())
-    return tuple(name.strip() for name in value.split(","))
-
-
 def main(argv: list[str]) -> None:
     """Entry point of the binary."""
     # TensorFlow, imported when the first shard is written, only encodes records here: it must not
@@ -292,9 +261,7 @@ def main(argv: list[str]) -> None:
     values = {name: getattr(flags.FLAGS, name) for name in fields}
     values["classes"] = read_classes(values["classes"])
     if values["num_workers"] is None:
-        # The cores this process may use, where the system tells.
-        affinity = getattr(os, "sched_getaffinity", None)
-        values["num_workers"] = len(affinity(0)) if affinity else os.cpu_count() or 1
+        values["num_workers"] = usable_cores()
     prepare(Options(splits=tuple(flags.FLAGS.split), **values))
 
 

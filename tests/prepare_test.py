@@ -18,6 +18,7 @@ import tiny_voc
 from ohem_tf import files as files_module
 from ohem_tf import prepare
 from ohem_tf.data import records
+from ohem_tf.data.options import read_classes
 from ohem_tf.errors import InputError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -356,6 +357,6 @@ def test_the_binary_ends_with_one_line_and_reads_a_file_of_classes(root, tmp_pat
 def test_a_file_of_classes_that_is_not_text(root, tmp_path):
     (tmp_path / "classes.txt").write_bytes("café".encode("latin-1"))
     with pytest.raises(InputError, match=r"--classes=.*classes\.txt: cannot be read .*UTF-8"):
-        prepare.read_classes(str(tmp_path / "classes.txt"))
+        read_classes(str(tmp_path / "classes.txt"))
     with pytest.raises(InputError, match=r"--classes=.*none\.txt: not found"):
-        prepare.read_classes(str(tmp_path / "none.txt"))
+        read_classes(str(tmp_path / "none.txt"))

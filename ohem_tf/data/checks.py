@@ -21,6 +21,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ohem_tf.data import remarks
 from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.errors import InputError, first_line
 
@@ -29,17 +30,22 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 TOLERANCE = 1.0  # pixels by which a box may leave its image and still be clipped
 
 
+class WrongSize(InputError):
+    """An image has another size than its annotation says."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """Something that `--on_bad_record=skip` drops: its cause, and one line for the user.
 
     `known`: the official files of the format hold such things, so it is dropped without the flag
-    as well.
+    as well. `box` is (ymin, xmin, ymax, xmax) in pixels if one is the trouble and can be drawn.
     """
 
     cause: str
     message: str
     known: bool = False
+    box: tuple[float, float, float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +86,10 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """A checked entry. `height` is 0 when the image cannot be read; `digest` is its file's sha1."""
+    """A checked entry. `height` is 0 when the image cannot be read; `digest` is its file's sha1.
+
+    `look` is what is worth a look in it, though it is kept.
+    """
 
     image_id: str
     image_path: str
@@ -91,6 +100,7 @@ class Checked:
     problems: tuple[Problem, ...]
     clipped: int
     digest: str
+    look: remarks.Look = dataclasses.field(default_factory=remarks.Look)
 
     @property
     def readable(self) -> bool:
@@ -176,16 +186,22 @@ def check_object(item: Object, entry: Entry, height: int, width: int) -> Object 
             "box outside the image",
             f"{entry.annotation}: {item.where} ({item.name}): the box {item.numbers} lies "
             f"{outside:g} px outside the {width} x {height} image; expected it inside",
+            box=item.box,
         )
     return item if box == item.box else dataclasses.replace(item, box=box)
 
 
-def check_entry(entry: Entry, limits: Limits = DEFAULT) -> Checked:
+def check_entry(entry: Entry, limits: Limits = DEFAULT, data: bytes | None = None) -> Checked:
     """Reads an entry's image and tests its objects.
 
+    Args:
+      entry: as its annotation tells it.
+      limits: on the image and the number of its objects.
+      data: the image file, if it has been read.
+
     Raises:
-      InputError: the image has another size than the annotation says, or more objects than `limits`
-        allows.
+      WrongSize: the image has another size than the annotation says.
+      InputError: more objects than `limits` allows.
     """
     where = f"{entry.annotation}: image {entry.image_id}"
     limits.check("objects", len(entry.objects), where, "objects in an image")
@@ -200,20 +216,21 @@ def check_entry(entry: Entry, limits: Limits = DEFAULT) -> Checked:
     if entry.image_path is None:
         return unreadable("image missing", entry.missing)
     try:
-        data = Path(entry.image_path).read_bytes()
+        data = Path(entry.image_path).read_bytes() if data is None else data
     except OSError as error:
         message = f"{entry.image_path}: cannot be read ({error.strerror}); expected an image file"
         return unreadable("image missing", message)
     try:
-        width, height = open_image(data, limits).size
+        image = open_image(data, limits)
     except InputError as error:
         return unreadable("image too large", f"{entry.image_path}: {error}")
     except ValueError as error:
         message = f"{entry.image_path}: {error}; expected a whole JPEG or PNG file"
         return unreadable("image unreadable", message)
+    width, height = image.size
     for side, stated, real in (("width", entry.width, width), ("height", entry.height, height)):
         if stated is not None and stated != real:
-            raise InputError(
+            raise WrongSize(
                 f"{entry.annotation}: says {side} {stated}, but {entry.image_path} has {real}; "
                 "the boxes would be wrong: expected the annotation of this very image"
             )
@@ -233,6 +250,7 @@ def check_entry(entry: Entry, limits: Limits = DEFAULT) -> Checked:
         problems=tuple(item for item in results if isinstance(item, Problem)),
         clipped=clipped,
         digest=hashlib.sha1(data, usedforsecurity=False).hexdigest(),
+        look=remarks.look_at(image, data, good, entry.image_path, entry.annotation),
     )
 
 

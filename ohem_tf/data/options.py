@@ -1,12 +1,18 @@
-"""What to prepare: the fields behind the flags of `ohem_tf.prepare`, and their checks."""
+"""What to prepare: the fields behind the flags of `ohem_tf.prepare`, and their checks.
+
+`ohem_tf.check` reads raw data with the same flags.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+from pathlib import Path
 
 from ohem_tf import names
 from ohem_tf.data import proposals, splits
+from ohem_tf.data.limits import Limits
 from ohem_tf.errors import InputError
 
 SELECTIVE_SEARCH, NONE = "selective_search", "none"
@@ -66,3 +72,49 @@ class Options:
             raise InputError(f"--beam_options={self.beam_options}: for a --runner; none is given")
         if self.classes is not None:
             names.check_classes(self.classes, "classes")
+
+
+def list_split(options: Options, name: str, limits: Limits) -> splits.Split:
+    """Reads what a split lists, but no image."""
+    how = (name, options.on_bad_record, not options.no_annotations)
+    if options.format == "voc":
+        assert options.root is not None  # Options has checked it
+        return splits.list_voc(options.root, *how)
+    kind = "image_info" if options.no_annotations else "instances"
+    annotations, images = (
+        own.replace("{split}", name)
+        if own
+        else str(names.below(options.root or "", place, f"--split={name}", limits.follow_links))
+        for own, place in (
+            (options.annotations, f"annotations/{kind}_{name}.json"),
+            (options.images, name),
+        )
+    )
+    return splits.list_coco(annotations, images, *how, limits)
+
+
+def read_classes(value: str | None) -> tuple[str, ...] | None:
+    """The names that --classes gives: with commas between, or in a text file, one a line.
+
+    Raises:
+      InputError: no such file, or one that is not UTF-8.
+    """
+    if value is None:
+        return None
+    if value.endswith(".txt") and not Path(value).is_file():
+        raise InputError(f"--classes={value}: not found; expected names, or a text file of them")
+    if Path(value).is_file():
+        try:
+            lines = Path(value).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"--classes={value}: cannot be read ({error}); expected UTF-8 text, a name a line"
+            ) from None
+        return tuple(line.strip() for line in lines if line.strip())
+    return tuple(name.strip() for name in value.split(","))
+
+
+def usable_cores() -> int:
+    """The cores that this process may use, where the system tells: the default of --num_workers."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

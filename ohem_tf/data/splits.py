@@ -30,6 +30,7 @@ class Split:
       on_bad_record: "error" or "skip".
       entries: its good entries.
       skipped: {cause: number of records dropped for it}.
+      dropped: the problems themselves.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Split:
     on_bad_record: str
     entries: list[checks.Checked] = dataclasses.field(default_factory=list)
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+    dropped: list[checks.Problem] = dataclasses.field(default_factory=list)
 
     def drop(self, problem: checks.Problem) -> None:
         """Counts a problem under "skip", or if it is `known`; else raises it."""
@@ -46,6 +48,7 @@ class Split:
         if sum(self.skipped.values()) < _SHOWN:
             logging.warning("skipped: %s", problem.message)
         self.skipped[problem.cause] = self.skipped.get(problem.cause, 0) + 1
+        self.dropped.append(problem)
 
     def check(self, workers: Workers, limits: Limits = DEFAULT) -> None:
         """Reads and checks all images (VOC: and annotations); fills `entries`.

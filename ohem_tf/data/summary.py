@@ -10,7 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from ohem_tf.data import checks, one_image, shards
+from ohem_tf.data import checks, duplicates, one_image, shards, splits
 
 
 def describe(
@@ -33,6 +33,7 @@ def describe(
         "crowd": sum(item.crowd for item in objects),
         "clipped": sum(entry.clipped for entry in entries),
         "skipped": skipped,
+        "remarks": dict(collections.Counter(r.kind for e in entries for r in e.look.remarks)),
         "per_class": {name: per_class[name] for name in classes},
         "proposals": settings["proposals"]
         | {
@@ -66,6 +67,9 @@ def table(split: str, entries: Sequence[checks.Checked], info: dict[str, Any], o
         lines = [f"split {split}, without annotations: {len(entries)} images"]
         remark = "nothing can be detected in them"
     lines.append(f"skipped: {dropped or 'none'}")
+    if info["remarks"]:
+        remarks = ", ".join(f"{kind} {count}" for kind, count in info["remarks"].items())
+        lines.append(f"kept, but worth a look: {remarks} (python -m ohem_tf.check shows them)")
     if boxes["method"] == "none":
         lines.append("proposals: none; for models with a region proposal network")
     else:
@@ -80,6 +84,19 @@ def table(split: str, entries: Sequence[checks.Checked], info: dict[str, Any], o
         )
     lines.append(f"written to {output}: {len(info['shards'])} shards and dataset.json")
     return "\n".join(lines)
+
+
+def leak(found: Iterable[splits.Split]) -> str | None:
+    """A warning if images of one split look like images of another, else None."""
+    groups = duplicates.find({split.name: split.entries for split in found})
+    leaks = [group for group in groups if duplicates.across(group)]
+    if not leaks:
+        return None
+    first = " and ".join(f"{image.entry.image_id} of {image.split}" for image in leaks[0])
+    return (
+        f"{len(leaks)} images stand in more than one split, as {first}: what is measured on them "
+        "has been trained on (python -m ohem_tf.check shows them)"
+    )
 
 
 def _class_table(entries: Sequence[checks.Checked], classes: Iterable[str]) -> str:

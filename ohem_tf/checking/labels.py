@@ -1,0 +1,224 @@
+"""Which labels a trained model doubts: online hard example mining as a label checker.
+
+Training with OHEM looks for the RoIs that the network gets most wrong. After training, what is
+still wrong is either too hard for the model, or wrong in the annotations. So the losses of all RoIs
+are computed once more, without dropout, and shown are
+
+- background RoIs with a high loss: the model sees an object where none is annotated. Left out are
+  RoIs that the annotations explain: they overlap an object a little less than foreground does, or
+  they are a part of an object of the class that the model sees (or that it takes for one), or hold
+  one. Of overlapping RoIs one is shown, by the NMS of hard mining.
+- annotated boxes, as RoIs of their own, with a high loss: the model sees another class there, or
+  the same class with another box, or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from ohem_tf import boxes as box_ops
+from ohem_tf import devices, experiment
+from ohem_tf.checking import findings as kinds
+from ohem_tf.checking.findings import Finding, Mark, Picture
+from ohem_tf.data import statistics
+from ohem_tf.data.joined import check_classes, open_split
+from ohem_tf.data.records import Record, RecordReader, from_example
+from ohem_tf.errors import InputError
+from ohem_tf.hard_mining import select_hard_rois
+from ohem_tf.losses import roi_losses
+from ohem_tf.models.batches import Batch, unbatch
+from ohem_tf.models.fast_rcnn import FastRCNN
+from ohem_tf.models.roi_network import NON_FINITE
+from ohem_tf.workdir import checkpoint_path, load_saved
+
+EXPLAINED_IOU = 0.3  # with an annotated object of any class
+EXPLAINED_SHARE = 0.5  # of the smaller of two boxes, with an object of the class that is seen
+SHOWN_IOU = 0.3  # of two background RoIs that overlap by more, the one with the higher loss
+PER_IMAGE = 5  # background RoIs shown of an image at most
+
+
+class Examined(NamedTuple):
+    """The RoIs of one image, annotated boxes first; numpy, R RoIs.
+
+    Attributes:
+      boxes: [R, 4] float32 pixels of the original image.
+      labels: [R] int32, 0 for background.
+      losses: [R] float32 classification and box, as hard mining ranks them.
+      probabilities: [R, K+1] float32.
+      annotated: how many of them are annotated boxes.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    losses: np.ndarray
+    probabilities: np.ndarray
+    annotated: int
+
+
+def trained_on(workdir: str) -> tuple[str, str]:
+    """The folder of records and the split that the model of a workdir was trained on."""
+    data = experiment.trained_config(None, {}, workdir).data
+    return data.dir, data.train_split
+
+
+def doubts(
+    workdir: str, checkpoint: str, directory: str, expressions: Sequence[str], min_loss: float
+) -> list[Finding]:
+    """The labels of splits that a trained model doubts, by descending loss.
+
+    Args:
+      workdir, checkpoint: see `experiment.load_model`.
+      directory, expressions: the records and their splits; see `joined.open_split`.
+      min_loss: of a RoI that is reported; at 1, the label has a probability of 0.37 or less.
+
+    Raises:
+      InputError: as `experiment.load_model` and `open_split`; records of other classes than the
+        model's, or without the proposals that it needs; a loss that is not finite.
+    """
+    devices.use_one()
+    config = experiment.trained_config(None, {}, workdir)
+    config.data.dir = directory  # for messages
+    classes = load_saved(workdir)["classes"]
+    splits = {name: open_split(directory, name, "--split") for name in expressions}
+    for name, records in splits.items():
+        check_classes(f"--workdir: {workdir}", classes, name, records.classes)
+        experiment.check_proposals(config, records, "--split")
+    model = open_model(config, workdir, checkpoint)
+    found = []
+    for name, records in splits.items():
+        found += _suspects(model, config, records, name, min_loss)
+    found.sort(key=lambda finding: -dict(finding.details)["loss"])
+    return found
+
+
+def open_model(config: ConfigDict, workdir: str, checkpoint: str) -> FastRCNN:
+    """The model of a workdir, with the losses of training.
+
+    Args:
+      config: of `experiment.trained_config`.
+      workdir, checkpoint: see `experiment.load_model`.
+
+    Raises:
+      InputError: as `experiment.load_model`.
+    """
+    model = experiment.load_model(config, workdir, checkpoint)
+    if checkpoint_path(workdir, checkpoint).endswith(".weights.h5"):
+        # The normalisation of the targets is folded into these; the box loss counts it.
+        data = config.data
+        trained_on = open_split(data.dir, data.train_split, "config.data.train_split")
+        measured = statistics.target_statistics(
+            trained_on, data.max_proposals, True, config.fg_iou, data.crowd_ioa
+        )
+        model.roi_head.change_target_statistics(*measured)
+    return model
+
+
+def examine(model: FastRCNN, image: Batch) -> dict[str, tf.Tensor]:
+    """`Examined` of one image of `unbatch`, as tensors."""
+    network = model.roi_network
+    features = model.image_features(image["image"])
+    rois = model.training_rois(image, features)
+    pooled = network.pooler(features, box_ops.scale(rois.boxes, image["scale"]))
+    logits, deltas = network.head(pooled)
+    losses = roi_losses(logits, deltas, rois.labels, rois.targets)
+    return {
+        "boxes": rois.boxes,
+        "labels": rois.labels,
+        "losses": network.checked(losses.ranking),
+        "probabilities": tf.nn.softmax(logits),
+        "annotated": tf.shape(image["gt_boxes"])[0],
+    }
+
+
+def _suspects(
+    model: FastRCNN, config: ConfigDict, records: RecordReader, split: str, min_loss: float
+) -> list[Finding]:
+    config = config.copy_and_resolve_references()
+    config.data.flip, config.train.images_per_step, config.seed = "none", 1, 0
+    stream = experiment.training_stream(config, records)
+    dataset = stream.dataset().take(len(records))
+
+    @tf.function(input_signature=[dataset.element_spec])
+    def compiled(batch: Batch) -> dict[str, tf.Tensor]:
+        return examine(model, unbatch(batch)[0])
+
+    found: list[Finding] = []
+    bar = tqdm(total=len(records), desc=f"trained model, {split}", unit="image")
+    for position, batch in enumerate(dataset):
+        try:
+            tensors = compiled(batch)
+        except tf.errors.InvalidArgumentError as error:
+            if NON_FINITE not in str(error):
+                raise
+            raise InputError(f"--workdir: a loss is not finite in {split}") from error
+        examined = Examined(**{name: value.numpy() for name, value in tensors.items()})
+        record = from_example(records[stream.choice(position).record])
+        annotated = np.flatnonzero(examined.losses[: examined.annotated] >= min_loss)
+        for index in (*unlabelled(examined, record, min_loss), *annotated):
+            found.append(_describe(examined, int(index), record, split, records.classes))
+        bar.update()
+    bar.close()
+    return found
+
+
+def unlabelled(examined: Examined, record: Record, min_loss: float) -> np.ndarray:
+    """Indices [K] of the background RoIs that look like objects, by descending loss."""
+    background = np.flatnonzero((examined.labels == 0) & (examined.losses >= min_loss))
+    background = background[~_explained(examined, background, record)]
+    boxes, losses = examined.boxes[background], examined.losses[background]
+    return background[select_hard_rois(boxes, losses, PER_IMAGE, SHOWN_IOU).numpy()]
+
+
+def _explained(examined: Examined, chosen: np.ndarray, record: Record) -> np.ndarray:
+    """[K] bool: of RoIs [K], those that an annotated object, also a difficult one, explains."""
+    boxes, objects = examined.boxes[chosen], record.boxes
+    if not len(objects) or not len(boxes):
+        return np.zeros(len(boxes), np.bool_)
+    overlaps = box_ops.iou(boxes, objects).numpy()
+    shares = np.maximum(box_ops.ioa(boxes, objects), tf.transpose(box_ops.ioa(objects, boxes)))
+    seen = 1 + np.argmax(examined.probabilities[:, 1:], axis=1)
+    same = seen[chosen, None] == record.classes[None, :]
+    # What is wrong about the class of an object is said once, of the object itself.
+    countable = np.flatnonzero(~(record.difficult | record.crowd))
+    same[:, countable] |= seen[chosen, None] == seen[None, : examined.annotated]
+    near = (overlaps > EXPLAINED_IOU) | ((shares > EXPLAINED_SHARE) & same)
+    return np.any(near, axis=1)
+
+
+def _describe(
+    examined: Examined, index: int, record: Record, split: str, classes: tuple[str, ...]
+) -> Finding:
+    label, loss = int(examined.labels[index]), float(examined.losses[index])
+    probabilities = examined.probabilities[index]
+    # For background the class that it looks like most, even if background seems likelier still.
+    seen = int(np.argmax(probabilities)) if label else 1 + int(np.argmax(probabilities[1:]))
+    score = float(probabilities[seen])
+    what = classes[seen - 1] if seen else "background"
+    name = classes[label - 1] if label else "background"
+    ymin, xmin, ymax, xmax = examined.boxes[index].tolist()
+    where = f"{split}: image {record.image_id}: [{ymin:.0f}, {xmin:.0f}, {ymax:.0f}, {xmax:.0f}]"
+    if label == 0:
+        kind, said = kinds.UNLABELLED, f"looks like an unlabelled {what} ({score:.2f})"
+    elif seen == 0:
+        kind, said = kinds.UNSEEN, f"annotated {name}, the model sees nothing ({score:.2f})"
+    elif seen == label:
+        said = f"annotated {name}, the model agrees ({score:.2f}), but puts the box elsewhere"
+        kind = kinds.SUSPECT
+    else:
+        kind, said = kinds.SUSPECT, f"annotated {name}, the model sees {what} ({score:.2f})"
+    mark = Mark((ymin, xmin, ymax, xmax), f"{what} {score:.2f}")
+    details: dict[str, Any] = {"loss": loss, "annotated": name, "seen": what, "score": score}
+    return Finding(
+        kind,
+        kinds.LOOK,
+        split,
+        f"{where} {said}; loss {loss:.2f}",
+        (Picture(split, record.image_id, (mark,)),),
+        tuple(details.items()),
+    )

@@ -1,0 +1,73 @@
+"""Which part of an image a thumbnail shows, and where its boxes are."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ohem_tf.checking.findings import Mark
+from ohem_tf.checking.thumbnails import SIDE, thumbnail, window
+
+
+def encoded(height=200, width=400, mode="RGB") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), (0, 0, 255)).convert(mode).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def pixels(data, *marks) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(thumbnail(data, marks)))).astype(int)
+
+
+def test_without_boxes_the_whole_image_is_shown():
+    assert pixels(encoded()).shape == (SIDE // 2, SIDE, 3)
+    assert pixels(encoded(mode="L")).shape == (SIDE // 2, SIDE, 3)
+
+
+def test_a_large_box_is_drawn_in_the_whole_image():
+    picture = pixels(encoded(), Mark((50, 100, 150, 300)))
+    assert picture.shape == (SIDE // 2, SIDE, 3)
+    scale = SIDE / 400
+    row = picture[80]  # through the middle of the box
+    orange = np.flatnonzero((row[:, 0] > 180) & (row[:, 2] < 120))
+    assert orange.min() == pytest.approx(100 * scale, abs=2)
+    assert orange.max() == pytest.approx(300 * scale, abs=2)
+
+
+def test_around_a_small_box_is_cut_out():
+    top, left, bottom, right = window(1000, 1000, [Mark((500, 600, 520, 620))])
+    assert (top, left, bottom, right) == (476, 576, 544, 644)
+    assert window(1000, 1000, [Mark((0, 990, 8, 1000))]) == (0, 966, 32, 1000)
+
+
+def test_what_is_outside_is_black():
+    picture = pixels(encoded(100, 100), Mark((20, 80, 60, 150)))
+    assert picture.shape == (round(SIDE * 100 / 150), SIDE, 3)
+    assert picture[-20, 10, 2] > 200
+    assert picture[-20, -10].max() < 30
+
+
+SIDES = st.floats(-1e6, 1e6) | st.floats(-50, 150)
+
+
+@given(st.lists(st.tuples(SIDES, SIDES, SIDES, SIDES), min_size=1, max_size=3))
+def test_any_box_can_be_shown(boxes):
+    marks = [Mark(box, "cat 0.50") for box in boxes]
+    top, left, bottom, right = window(60, 100, marks)
+    assert top <= bottom <= top + 180
+    assert left <= right <= left + 300
+    picture = pixels(_DATA, *marks)
+    assert max(picture.shape) <= SIDE
+
+
+_DATA = encoded(60, 100)
+
+
+def test_no_image():
+    with pytest.raises(ValueError, match="not an image"):
+        thumbnail(b"hello", ())
