@@ -83,16 +83,17 @@ def doubts(
     """
     devices.use_one()
     config = experiment.trained_config(None, {}, workdir)
-    config.data.dir = directory  # for messages
+    looked_at = config.copy_and_resolve_references()
+    looked_at.data.dir = directory
     classes = load_saved(workdir)["classes"]
     splits = {name: open_split(directory, name, "--split") for name in expressions}
     for name, records in splits.items():
         check_classes(f"--workdir: {workdir}", classes, name, records.classes)
-        experiment.check_proposals(config, records, "--split")
+        experiment.check_proposals(looked_at, records, "--split")
     model = open_model(config, workdir, checkpoint)
     found = []
     for name, records in splits.items():
-        found += _suspects(model, config, records, name, min_loss)
+        found += _of_split(model, config, records, name, min_loss)
     found.sort(key=lambda finding: -dict(finding.details)["loss"])
     return found
 
@@ -111,9 +112,9 @@ def open_model(config: ConfigDict, workdir: str, checkpoint: str) -> FastRCNN:
     if checkpoint_path(workdir, checkpoint).endswith(".weights.h5"):
         # The normalisation of the targets is folded into these; the box loss counts it.
         data = config.data
-        trained_on = open_split(data.dir, data.train_split, "config.data.train_split")
+        train = open_split(data.dir, data.train_split, "config.data.train_split")
         measured = statistics.target_statistics(
-            trained_on, data.max_proposals, True, config.fg_iou, data.crowd_ioa
+            train, data.max_proposals, True, config.fg_iou, data.crowd_ioa
         )
         model.roi_head.change_target_statistics(*measured)
     return model
@@ -136,7 +137,7 @@ def examine(model: FastRCNN, image: Batch) -> dict[str, tf.Tensor]:
     }
 
 
-def _suspects(
+def _of_split(
     model: FastRCNN, config: ConfigDict, records: RecordReader, split: str, min_loss: float
 ) -> list[Finding]:
     config = config.copy_and_resolve_references()
