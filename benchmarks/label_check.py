@@ -131,7 +131,8 @@ def main(_: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write(folder, "planted", copies, reader)
         for workdir in given.workdirs:
-            found = labels.doubts(workdir, "last", folder, ["planted"], given.min_loss)
+            check = labels.LabelCheck(workdir, "last", folder, ["planted"])
+            found = check.findings(given.min_loss)
             name = os.path.join(*Path(workdir).parts[-2:])
             results[name] = {kind: score(found, flaws, kind) for kind in flaws}
     settings = {name: getattr(given, name) for name in ("split", "images", "min_side", "min_loss")}

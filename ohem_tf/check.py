@@ -70,16 +70,18 @@ def check(
       records, expressions: a folder of prepare, and which of its splits; see `check_records`.
       num_workers: processes that decode images.
       min_examples: see `findings.of_classes`.
-      workdir, checkpoint, min_loss: see `labels.doubts`.
+      workdir, checkpoint, min_loss: see `labels.LabelCheck`.
 
     Raises:
       InputError: nothing can be checked: what lists a split cannot be read, or the model cannot.
     """
-    if workdir and not records:
+    if workdir:
         from ohem_tf.checking import labels  # TensorFlow, which the worker processes need not load
 
-        records, split = labels.trained_on(workdir)
-        expressions = expressions or [split]
+        if not records:
+            records, split = labels.trained_on(workdir)
+            expressions = expressions or [split]
+        label_check = labels.LabelCheck(workdir, checkpoint, records, expressions)
     limits = DEFAULT if raw is None else Limits.of_flags(raw)
     with Workers(num_workers, limits=limits) as workers:
         if records:
@@ -91,10 +93,7 @@ def check(
     if workdir and outcome.errors:
         logging.warning("the model is not asked about labels while these records have errors")
     elif workdir:
-        from ohem_tf.checking import labels
-
-        names = [split.name for split in outcome.splits if split.annotated]
-        outcome.findings += labels.doubts(workdir, checkpoint, str(records), names, min_loss)
+        outcome.findings += label_check.findings(min_loss)
     return outcome
 
 

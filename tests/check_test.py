@@ -143,8 +143,15 @@ def test_each_kind_is_found_once(root):
         "CMYK": 1,
         "16 bits": 1,
     }
-    for kind, image_id in (("tiny box", "tiny"), ("doubled box", "doubled")):
-        assert [picture.image_id for picture in by_kind[kind].pictures] == [image_id]
+    for kind, image_id, boxes in (
+        ("tiny box", "tiny", [(11, 11, 33, 14)]),
+        ("doubled box", "doubled", [(4, 4, 30, 30), (4, 4, 31, 30)]),
+        ("box outside the image", "outside", [(11, 11, 33, 51)]),
+        ("wrong size", "size", []),
+    ):
+        (picture,) = by_kind[kind].pictures
+        assert picture.image_id == image_id
+        assert [mark.box for mark in picture.marks] == boxes
 
 
 def test_workers_do_not_change_the_findings(root):
@@ -198,6 +205,18 @@ def test_a_split_without_a_readable_image(root):
     outcome = check.check(options(root, on_bad_record="skip"), min_examples=0)
     assert counts(outcome) == {"split refused": 1, "image unreadable": 2}
     assert outcome.errors == 1
+
+
+def test_splits_without_annotations(root):
+    for name in "tu":
+        (root / f"Annotations/{name}.xml").unlink()
+    raw = options(root, splits=("test",), no_annotations=True)
+    outcome = check.check(raw)
+    assert (outcome.findings, outcome.splits[0].annotated) == ([], False)
+    assert counts(check.check(dataclasses.replace(raw, no_annotations=False))) == {
+        "annotation unreadable": 2,
+        "split refused": 2,
+    }
 
 
 def test_coco(tmp_path):

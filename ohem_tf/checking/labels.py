@@ -28,7 +28,7 @@ from ohem_tf.checking import findings as kinds
 from ohem_tf.checking.findings import Finding, Mark, Picture
 from ohem_tf.data import statistics
 from ohem_tf.data.joined import check_classes, open_split
-from ohem_tf.data.records import Record, RecordReader, from_example
+from ohem_tf.data.records import Record, RecordReader, from_example, read_dataset_info
 from ohem_tf.errors import InputError
 from ohem_tf.hard_mining import select_hard_rois
 from ohem_tf.losses import roi_losses
@@ -67,53 +67,62 @@ def trained_on(workdir: str) -> tuple[str, str]:
     return data.dir, data.train_split
 
 
-def doubts(
-    workdir: str, checkpoint: str, directory: str, expressions: Sequence[str], min_loss: float
-) -> list[Finding]:
-    """The labels of splits that a trained model doubts, by descending loss.
+class LabelCheck:
+    """A trained model, and the records whose labels it is to look at."""
 
-    Args:
-      workdir, checkpoint: see `experiment.load_model`.
-      directory, expressions: the records and their splits; see `joined.open_split`.
-      min_loss: of a RoI that is reported; at 1, the label has a probability of 0.37 or less.
+    def __init__(
+        self, workdir: str, checkpoint: str, directory: str, expressions: Sequence[str]
+    ) -> None:
+        """Opens both; looks at no image yet.
 
-    Raises:
-      InputError: as `experiment.load_model` and `open_split`; records of other classes than the
-        model's, or without the proposals that it needs; a loss that is not finite.
-    """
-    devices.use_one()
-    config = experiment.trained_config(None, {}, workdir)
-    config.data.dir = directory  # for messages
-    classes = load_saved(workdir)["classes"]
-    splits = {name: open_split(directory, name, "--split") for name in expressions}
-    for name, records in splits.items():
-        check_classes(f"--workdir: {workdir}", classes, name, records.classes)
-        experiment.check_proposals(config, records, "--split")
-    model = open_model(config, workdir, checkpoint)
-    found = []
-    for name, records in splits.items():
-        found += _suspects(model, config, records, name, min_loss)
-    found.sort(key=lambda finding: -dict(finding.details)["loss"])
-    return found
+        Args:
+          workdir, checkpoint: see `experiment.load_model`.
+          directory, expressions: the records and their splits, see `joined.open_split`; none: all.
+            A split without annotations is left out.
+
+        Raises:
+          InputError: as `experiment.load_model` and `open_split`; records of other classes than
+            the model's, or without the proposals that it needs.
+        """
+        devices.use_one()
+        self._config = experiment.trained_config(None, {}, workdir)
+        looked_at = self._config.copy_and_resolve_references()
+        looked_at.data.dir = directory
+        classes = load_saved(workdir)["classes"]
+        self._splits: dict[str, RecordReader] = {}
+        for name in expressions or read_dataset_info(directory)["splits"]:
+            records = open_split(directory, name, "--split", annotated=False)
+            if records.annotated:
+                check_classes(f"--workdir: {workdir}", classes, name, records.classes)
+                experiment.check_proposals(looked_at, records, "--split")
+                self._splits[name] = records
+        self._model = _open_model(self._config, workdir, checkpoint)
+
+    def findings(self, min_loss: float) -> list[Finding]:
+        """The labels that the model doubts, by descending loss.
+
+        Args:
+          min_loss: of a RoI that is reported; at 1, its label has a probability of 0.37 or less.
+
+        Raises:
+          InputError: a loss is not finite.
+        """
+        found = []
+        for name, records in self._splits.items():
+            found += _of_split(self._model, self._config, records, name, min_loss)
+        found.sort(key=lambda finding: -dict(finding.details)["loss"])
+        return found
 
 
-def open_model(config: ConfigDict, workdir: str, checkpoint: str) -> FastRCNN:
-    """The model of a workdir, with the losses of training.
-
-    Args:
-      config: of `experiment.trained_config`.
-      workdir, checkpoint: see `experiment.load_model`.
-
-    Raises:
-      InputError: as `experiment.load_model`.
-    """
+def _open_model(config: ConfigDict, workdir: str, checkpoint: str) -> FastRCNN:
+    """The model of a workdir, with the losses of training."""
     model = experiment.load_model(config, workdir, checkpoint)
     if checkpoint_path(workdir, checkpoint).endswith(".weights.h5"):
         # The normalisation of the targets is folded into these; the box loss counts it.
         data = config.data
-        trained_on = open_split(data.dir, data.train_split, "config.data.train_split")
+        train = open_split(data.dir, data.train_split, "config.data.train_split")
         measured = statistics.target_statistics(
-            trained_on, data.max_proposals, True, config.fg_iou, data.crowd_ioa
+            train, data.max_proposals, True, config.fg_iou, data.crowd_ioa
         )
         model.roi_head.change_target_statistics(*measured)
     return model
@@ -136,7 +145,7 @@ def examine(model: FastRCNN, image: Batch) -> dict[str, tf.Tensor]:
     }
 
 
-def _suspects(
+def _of_split(
     model: FastRCNN, config: ConfigDict, records: RecordReader, split: str, min_loss: float
 ) -> list[Finding]:
     config = config.copy_and_resolve_references()

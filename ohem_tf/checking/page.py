@@ -19,7 +19,7 @@ MAX_BYTES = 10_000_000  # of the pictures on a page; findings after that have no
 PER_FINDING = 4  # pictures, of many copies
 
 _LEVELS = {
-    kinds.ERROR: "error: nothing goes on with it",
+    kinds.ERROR: "error: prepare, or training on the records, stops at it",
     kinds.DROPPED: "dropped: prepare leaves it out",
     kinds.LOOK: "look: kept, but a person should look",
 }
@@ -110,14 +110,16 @@ def page(outcome: Outcome, title: str, per_kind: int) -> str:
         if outcome.errors
         else "<p>No error.</p>"
     )
-    tables = [
+    above = [
         _table("Findings", ("kind", "level", "number"), links) if links else "",
         _table("Splits", *_escaped(*split_rows(outcome))),
-        _table("Objects that are neither difficult nor crowd", *_escaped(*overview(outcome))),
     ]
+    classes = _table("Objects, neither difficult nor crowd", *_escaped(*overview(outcome)))
+    below = ['<section aria-labelledby="classes"><h2 id="classes">Classes</h2>', classes]
     recall = recall_rows(outcome)
     if recall:
-        tables.append(_table("Recall of the proposals at IoU 0.5, %", *_escaped(*recall)))
+        below.append(_table("Recall of the proposals at IoU 0.5, %", *_escaped(*recall)))
+    below.append("</section>")
     full = (
         f"<p>The pictures stop where they take {MAX_BYTES / 1e6:.0f} MB; check.json has all "
         "findings.</p>"
@@ -139,8 +141,10 @@ def page(outcome: Outcome, title: str, per_kind: int) -> str:
 <h1>{_text(title)}</h1>
 {verdict}
 {full}
-{"".join(tables)}
+{"".join(above)}
+<p><a href="#classes">Classes</a></p>
 {"".join(sections)}
+{"".join(below)}
 </main>
 </body>
 </html>

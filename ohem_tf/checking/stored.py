@@ -110,12 +110,12 @@ def _entry(record: Record, where: str, classes: Sequence[str]) -> checks.Entry:
         name = classes[label - 1] if known else f"label {label}"
         number = f"object {i + 1}"
         problem = None
-        if not known:
-            message = f"{where}: {number}: {name} is none of the {len(classes)} classes"
-            problem = checks.Problem("unknown class", message, box=tuple(box))
-        elif not np.all(np.isfinite(box)):
+        if not np.all(np.isfinite(box)):
             message = f"{where}: {number} ({name}): the box [{numbers}] is not finite"
             problem = checks.Problem("box not numeric", message)
+        elif not known:
+            message = f"{where}: {number}: {name} is none of the {len(classes)} classes"
+            problem = checks.Problem("unknown class", message, box=tuple(box))
         flags = bool(record.difficult[i]), bool(record.crowd[i]), float(record.area[i])
         shown = f"[ymin, xmin, ymax, xmax] = [{numbers}]"
         objects.append(checks.Object(name, tuple(box), *flags, number, shown, problem))

@@ -118,7 +118,7 @@ def test_losses_and_probabilities_are_those_of_the_model(dataset):
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """Records with an object unlabelled, and one with a wrong label: (folder, box, box)."""
+    """Good records, others with an object unlabelled and one with a wrong label, and those."""
     train = [tiny.make_record(i, 96, 128, objects=1 + i % 2) for i in range(24)]
     val = [tiny.make_record(100 + i, 96, 128, objects=1) for i in range(20)]
     val.sort(key=lambda record: -record.area[0])  # large ones: the model is very small
@@ -128,14 +128,15 @@ def planted(tmp_path_factory):
     empty |= {name: getattr(val[0], name)[:0] for name in ("difficult", "crowd")}
     val[0] = dataclasses.replace(val[0], **empty)
     val[1] = dataclasses.replace(val[1], classes=val[1].classes % K + 1)
-    folder = tmp_path_factory.mktemp("planted")
-    return tiny.write_dataset(folder, {"train": train, "val": val}), hidden, wrong
+    good = tiny.write_dataset(tmp_path_factory.mktemp("good"), {"train": train})
+    bad = tiny.write_dataset(tmp_path_factory.mktemp("bad"), {"val": val})
+    return good, bad, hidden, wrong
 
 
 @pytest.fixture(scope="module")
 def trained(planted, tmp_path_factory):
     """A workdir of a model that was trained on the split train."""
-    folder, *_ = planted
+    folder = planted[0]
     workdir = tmp_path_factory.mktemp("trained")
     config = tiny.config(folder, **{"train.rois_per_step": 32, "train.learning_rate": 0.03})
     config.data.update(shortest_sides=(96,), longest_side=128)
@@ -156,7 +157,7 @@ def trained(planted, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", ["last", "best"])
 def test_a_trained_model_finds_planted_flaws(planted, trained, checkpoint):
-    folder, hidden, wrong = planted
+    _, folder, hidden, wrong = planted
     val = RecordReader(folder, "val").image_ids
     outcome = check.check(
         None, str(folder), ["val"], min_examples=0, workdir=trained, checkpoint=checkpoint

@@ -24,6 +24,12 @@ def pixels(data, *marks) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(thumbnail(data, marks)))).astype(int)
 
 
+def ends(line) -> tuple[int, int]:
+    """The first and the last orange pixel of a row or column."""
+    orange = np.flatnonzero((line[:, 0] > 180) & (line[:, 2] < 120))
+    return int(orange.min()), int(orange.max())
+
+
 def test_without_boxes_the_whole_image_is_shown():
     assert pixels(encoded()).shape == (SIDE // 2, SIDE, 3)
     assert pixels(encoded(mode="L")).shape == (SIDE // 2, SIDE, 3)
@@ -33,16 +39,18 @@ def test_a_large_box_is_drawn_in_the_whole_image():
     picture = pixels(encoded(), Mark((50, 100, 150, 300)))
     assert picture.shape == (SIDE // 2, SIDE, 3)
     scale = SIDE / 400
-    row = picture[80]  # through the middle of the box
-    orange = np.flatnonzero((row[:, 0] > 180) & (row[:, 2] < 120))
-    assert orange.min() == pytest.approx(100 * scale, abs=2)
-    assert orange.max() == pytest.approx(300 * scale, abs=2)
+    assert ends(picture[80]) == pytest.approx((100 * scale, 300 * scale), abs=2)
+    assert ends(picture[:, 160]) == pytest.approx((50 * scale, 150 * scale), abs=2)
 
 
 def test_around_a_small_box_is_cut_out():
     top, left, bottom, right = window(1000, 1000, [Mark((500, 600, 520, 620))])
     assert (top, left, bottom, right) == (476, 576, 544, 644)
     assert window(1000, 1000, [Mark((0, 990, 8, 1000))]) == (0, 966, 32, 1000)
+    picture = pixels(encoded(200, 400), Mark((50, 150, 60, 170)))
+    scale = SIDE / (20 + 2 * 24)
+    assert ends(picture[round(29 * scale)]) == pytest.approx((24 * scale, 44 * scale), abs=2)
+    assert ends(picture[:, round(34 * scale)]) == pytest.approx((24 * scale, 34 * scale), abs=2)
 
 
 def test_what_is_outside_is_black():
