@@ -290,10 +290,8 @@ def dataset_json(folder: Path) -> Target:
     def right(content: bytes, reader: records.RecordReader) -> bool:
         said = json.loads(content)
         shards = said["splits"]["train"]["shards"]
-        return (
-            list(reader.classes) == said["classes"]
-            and len(reader) == sum(shard["records"] for shard in shards)
-            and all(isinstance(reader.record(i), records.Record) for i in range(len(reader)))
+        return list(reader.classes) == said["classes"] and len(reader) == sum(
+            shard["records"] for shard in shards
         )
 
     read = lambda here: records.RecordReader(here, "train")  # noqa: E731

@@ -258,7 +258,7 @@ def _check_info(path: Path, info: dict[str, Any]) -> None:
         if not good:
             raise InputError(f"{path}: {field}: expected {expected}; run prepare again")
 
-    need(isinstance(info["classes"], list), "classes", "a list of names")
+    need(isinstance(info["classes"], list) and info["classes"] != [], "classes", "names")
     for name in info["classes"]:
         check_class(name, f"{path}: classes")
     need(len(set(info["classes"])) == len(info["classes"]), "classes", "each name once")
@@ -321,7 +321,7 @@ class RecordReader:
         self._frames: list[tfrecord.Frame] = []
         for shard in info["shards"]:
             path = directory / shard["file"]
-            if not path.is_file():
+            if not os.path.isfile(path):
                 raise InputError(f"{path}: shard is missing; run prepare again")
             frames, found = tfrecord.scan(path)
             if changed := [key for key in found if shard.get(key, found[key]) != found[key]]:
