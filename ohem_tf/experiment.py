@@ -164,23 +164,20 @@ def _saved_config(workdir: str) -> tuple[ConfigDict, dict[str, Any]]:
     saved = load_saved(workdir)
     path = f"{workdir}/{CONFIG}"
     resolved = paper()
-    for section, fields in resolved.items():
-        if not isinstance(fields, ConfigDict) or section not in saved["config"]:
-            continue
-        own = saved["config"][section]
-        if not isinstance(own, dict):
-            raise InputError(f"{path}: {section} is {own!r}; expected its fields")
-        for name in sorted(set(own) - set(fields)):
-            raise InputError(
-                f"{path}: {section}.{name} is no field of this version; remove or rename it there "
-                "(ohem_tf/settings.py has them all)"
-            )
     try:
         with resolved.unlocked():
             resolved.update(ConfigDict(saved["config"]))
             # As they are without those of this run, so that what is wrong is in this file.
             given = resolved.copy_and_resolve_references()
+        with given.unlocked():
             given.update_from_flattened_dict(saved["overrides"])
+        for section, fields in paper().items():
+            gone = set(given[section]) - set(fields) if isinstance(fields, ConfigDict) else ()
+            for name in sorted(gone):
+                raise InputError(
+                    f"{section}.{name} is no field of this version; remove or rename it there "
+                    "(ohem_tf/settings.py has them all)"
+                )
         validate(given)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
