@@ -7,6 +7,7 @@ that need it only.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -140,7 +141,8 @@ def coco_json(folder: Path) -> Target:
                 and all(type(x) in (int, float) for x in box)
             ):
                 x, y, w, h = box
-                stated.append((names.get(item["category_id"]), (y, x, y + h, x + w)))
+                with contextlib.suppress(OverflowError):  # a whole number beyond float64
+                    stated.append((names.get(item["category_id"]), (y, x, y + h, x + w)))
         count = len(good) + len(bad) + len(problems)
         return count == len(said["annotations"]) and all((o.name, o.box) in stated for o in good)
 
