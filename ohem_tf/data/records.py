@@ -392,6 +392,10 @@ class RecordReader:
         frame = self._frames[index]
         where = f"{frame.path}: record {frame.number}: image {record.image_id}"
         try:
+            parse_example(tf.constant(self[index]))  # stricter than `from_example`
+        except (tf.errors.OpError, UnicodeDecodeError) as error:  # of the message, if it is binary
+            raise InputError(f"{where} cannot be parsed ({first_line(error)})") from None
+        try:
             shape = tuple(images.decode(record.encoded).shape[:2])
         except tf.errors.OpError as error:
             raise InputError(f"{where} cannot be decoded ({first_line(error)})") from None
