@@ -25,12 +25,12 @@ def test_reads_what_numpy_wrote(tmp_path, save):
 
 
 def test_a_damaged_header_that_says_less(tmp_path):
-    np.savez(tmp_path / "x.npz", a=ARRAY)
+    np.savez(tmp_path / "x.npz", a=np.zeros((10_000, 4)))
     content = (tmp_path / "x.npz").read_bytes()
-    assert content.count(b"(3, 4)") == 1
-    (tmp_path / "x.npz").write_bytes(content.replace(b"(3, 4)", b"(0, 4)"))
+    assert content.count(b"(10000, 4)") == 1
+    (tmp_path / "x.npz").write_bytes(content.replace(b"(10000, 4)", b"(    9, 4)"))
     with np.load(tmp_path / "x.npz") as file:
-        assert file["a"].shape == (0, 4)  # numpy alone does not notice
+        assert file["a"].shape == (9, 4)  # numpy alone does not notice
         with pytest.raises(Exception, match="Bad CRC-32"):
             npz.read(file, "a")
 
