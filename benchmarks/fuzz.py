@@ -78,6 +78,7 @@ def run_inputs(name: str, first: int, last: int, seed: int, log: str, keep: str)
         for number in range(first, last):
             data = content(target, name, number, seed)
             file.write(f"{number} ")
+            file.flush()  # what remains of an input that ends the process
             with timed(_SECONDS):
                 result, more = outcome(target, Path(folder), data)
             file.write(f"{json.dumps([result, more])}\n")

@@ -94,5 +94,8 @@ def _plain(error: Exception) -> str:
 
 
 def _report(error: object) -> int:
-    print("error:", " ".join(str(error).split()), file=sys.stderr, flush=True)
+    line = " ".join(str(error).split())
+    # Names in a file may hold what a terminal obeys.
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    print("error:", line, file=sys.stderr, flush=True)
     return 1

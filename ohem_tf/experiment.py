@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from ohem_tf.config import FREE, differences, paper, validate
 from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.data.records import RecordReader
-from ohem_tf.errors import InputError
+from ohem_tf.errors import InputError, first_line
 from ohem_tf.hard_mining import HardMining, MaskedHardMining
 from ohem_tf.models import backbones, pretrained
 from ohem_tf.models.fast_rcnn import FastRCNN
@@ -145,22 +145,12 @@ def trained_config(
     Raises:
       InputError: the folder holds no training run; a setting that cannot work.
     """
-    saved = load_saved(workdir)
-    resolved = paper()
-    with resolved.unlocked():
-        resolved.update(ConfigDict(saved["config"]))
+    resolved, saved_overrides = _saved_config(workdir)
     if config is not None:
         own = config.copy_and_resolve_references()
         resolved.detection, resolved.evaluation = own.detection, own.evaluation
     with resolved.unlocked():
-        resolved.update_from_flattened_dict({**saved["overrides"], **overrides})
-    for section, fields in paper().items():
-        gone = set(resolved[section]) - set(fields) if isinstance(fields, ConfigDict) else ()
-        for name in sorted(gone):
-            raise InputError(
-                f"{workdir}/{CONFIG}: {section}.{name} is no field of this version; remove or "
-                "rename it there (ohem_tf/settings.py has them all)"
-            )
+        resolved.update_from_flattened_dict({**saved_overrides, **overrides})
     validate(resolved)
     return resolved
 
@@ -196,6 +186,41 @@ def check_workdir(
         )
     for change in changed:
         print(f"changed since the last run: {change}")
+
+
+def _saved_config(workdir: str) -> tuple[ConfigDict, dict[str, Any]]:
+    """The config that a model was trained with, and the fields given on its command line.
+
+    Raises:
+      InputError: a field is unknown, or has a value of another kind.
+    """
+    saved = load_saved(workdir)
+    path = f"{workdir}/{CONFIG}"
+    resolved = paper()
+    try:
+        with resolved.unlocked():
+            resolved.update(ConfigDict(saved["config"]))
+            # As they are without those of this run, so that what is wrong is in this file.
+            given = resolved.copy_and_resolve_references()
+        with given.unlocked():
+            given.update_from_flattened_dict(saved["overrides"])
+        for section, fields in paper().items():
+            gone = set(given[section]) - set(fields) if isinstance(fields, ConfigDict) else ()
+            for name in sorted(gone):
+                raise InputError(
+                    f"{section}.{name} is no field of this version; remove or rename it there "
+                    "(ohem_tf/settings.py has them all)"
+                )
+        validate(given)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+        # ml_collections, and comparisons of values of other kinds
+        raise InputError(
+            f"{path}: a setting has a value of another kind ({first_line(error)}); expected the "
+            "file that ohem_tf.train wrote"
+        ) from error
+    return resolved, saved["overrides"]
 
 
 def load_model(config: ConfigDict, workdir: str, checkpoint: str = "last") -> FastRCNN:

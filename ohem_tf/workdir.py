@@ -18,6 +18,7 @@ from ohem_tf.errors import InputError, first_line
 from ohem_tf.files import atomic, write_json
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.models.pretrained import load_weights
+from ohem_tf.names import check_class
 from ohem_tf.version import __version__
 
 BEST = "best.json"
@@ -67,16 +68,26 @@ def load_saved(workdir: str) -> dict[str, Any]:
     """What `save_config` wrote: {"config", "overrides", "classes", "versions"}.
 
     Raises:
-      InputError: the folder holds no training run.
+      InputError: the folder holds no training run, or its file is damaged.
     """
     path = os.path.join(workdir, CONFIG)
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError) as error:
+            saved = json.load(file)
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"--workdir: {path} cannot be read ({error}); give the --workdir of ohem_tf.train"
         ) from error
+    kinds = {"config": dict, "overrides": dict, "classes": list, "versions": dict}
+    for field, kind in kinds.items():
+        if not isinstance(saved, dict) or not isinstance(saved.get(field), kind):
+            raise InputError(
+                f"{path}: {field!r} is missing or no {kind.__name__}; expected the file that "
+                "ohem_tf.train wrote"
+            )
+    for name in saved["classes"]:
+        check_class(name, f"{path}: classes")
+    return saved
 
 
 def checkpoint_of(

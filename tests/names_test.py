@@ -12,7 +12,7 @@ import pytest
 import tiny_coco
 import tiny_voc
 
-from ohem_tf import names, prepare
+from ohem_tf import errors, names, prepare
 from ohem_tf.errors import InputError
 
 
@@ -127,3 +127,8 @@ def test_classes_of_a_data_set_are_checked(tmp_path):
         prepare.prepare(options(root, tmp_path / "out"))
     with pytest.raises(InputError, match=r"--classes: the class name 'a/b'"):
         options(root, tmp_path / "out", classes=("a/b",))
+
+
+def test_a_message_holds_nothing_that_a_terminal_obeys(capsys):
+    assert errors._report(InputError("a\x1b[2J\u202e\nb é")) == 1
+    assert capsys.readouterr().err == "error: a\\x1b[2J\\u202e b é\n"

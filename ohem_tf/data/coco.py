@@ -161,7 +161,7 @@ def read_entries(
         entries.append(
             checks.Entry(
                 image_id=str(image["id"]),
-                image_path=str(image_path) if image_path.is_file() else None,
+                image_path=str(image_path) if os.path.isfile(image_path) else None,
                 annotation=path,
                 height=image.get("height"),
                 width=image.get("width"),

@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ohem_tf import npz
 from ohem_tf.data import checks, mat
 from ohem_tf.data.apart import Apart
 from ohem_tf.data.limits import DEFAULT, Limits
@@ -202,9 +203,7 @@ class ProposalFile:
     def _size(self, key: str) -> None:
         """Raises InputError if an image has too many boxes, before those of an .npz are read."""
         if isinstance(self._boxes, np.lib.npyio.NpzFile):
-            assert self._boxes.zip is not None  # it is open
-            member = f"{key}.npy" if f"{key}.npy" in self._boxes.zip.NameToInfo else key
-            count = (self._boxes.zip.getinfo(member).file_size - 128) // (4 * 8)  # less a header
+            count = (npz.size(self._boxes, key) - 128) // (4 * 8)  # less a header
         else:
             boxes = self._boxes[key]
             count = len(boxes) if isinstance(boxes, list | np.ndarray) else 0
@@ -235,7 +234,8 @@ class ProposalFile:
         where = f"{self.path}: image {key}"
         self._size(key)
         try:
-            boxes = np.asarray(self._boxes[key])
+            is_npz = isinstance(self._boxes, np.lib.npyio.NpzFile)
+            boxes = np.asarray(npz.read(self._boxes, key) if is_npz else self._boxes[key])
             if boxes.dtype.kind not in "iuf":
                 raise TypeError
             boxes = boxes.astype(np.float64)

@@ -265,7 +265,7 @@ def _check_info(path: Path, info: dict[str, Any]) -> None:
         if not good:
             raise InputError(f"{path}: {field}: expected {expected}; run prepare again")
 
-    need(isinstance(info["classes"], list), "classes", "a list of names")
+    need(isinstance(info["classes"], list) and info["classes"] != [], "classes", "names")
     for name in info["classes"]:
         check_class(name, f"{path}: classes")
     need(len(set(info["classes"])) == len(info["classes"]), "classes", "each name once")
@@ -328,7 +328,7 @@ class RecordReader:
         self._frames: list[tfrecord.Frame] = []
         for shard in info["shards"]:
             path = directory / shard["file"]
-            if not path.is_file():
+            if not os.path.isfile(path):
                 raise InputError(f"{path}: shard is missing; run prepare again")
             frames, found = tfrecord.scan(path)
             if changed := [key for key in found if shard.get(key, found[key]) != found[key]]:
@@ -398,6 +398,10 @@ class RecordReader:
         record = self.record(index)
         frame = self._frames[index]
         where = f"{frame.path}: record {frame.number}: image {record.image_id}"
+        try:
+            parse_example(tf.constant(self[index]))  # stricter than `from_example`
+        except (tf.errors.OpError, UnicodeDecodeError) as error:  # of the message, if it is binary
+            raise InputError(f"{where} cannot be parsed ({first_line(error)})") from None
         try:
             shape = tuple(images.decode(record.encoded).shape[:2])
         except tf.errors.OpError as error:

@@ -71,7 +71,7 @@ def find_image(
     """
     for extension in EXTENSIONS:
         name = f"JPEGImages/{image_id}{extension}"
-        if Path(root, name).is_file():
+        if os.path.isfile(os.path.join(root, name)):
             return str(names.below(root, name, f"image {image_id}", follow_links))
     return None
 

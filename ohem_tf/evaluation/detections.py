@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ohem_tf import npz
 from ohem_tf.errors import InputError, first_line
 from ohem_tf.files import atomic
 
@@ -68,7 +69,9 @@ def load(
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in (*_FIELDS, "counts", "image_ids", "settings")}
+            arrays = {
+                name: npz.read(file, name) for name in (*_FIELDS, "counts", "image_ids", "settings")
+            }
         settings = json.loads(str(arrays.pop("settings")))
         counts, image_ids = arrays.pop("counts"), arrays.pop("image_ids").tolist()
         _check(arrays, counts, image_ids, settings)

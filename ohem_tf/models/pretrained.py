@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import warnings
-import zipfile
 from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 
+from ohem_tf import npz
 from ohem_tf.errors import InputError, first_line
 
 Weights = dict[str, dict[str, np.ndarray]]  # layer name -> variable name -> array
@@ -193,9 +193,9 @@ def _read_npz(path: str, wanted: str) -> Weights:
             source: Weights = {}
             for key in arrays.files:
                 layer, _, variable = key.partition("/")
-                source.setdefault(layer, {})[variable] = arrays[key]
+                source.setdefault(layer, {})[variable] = npz.read(arrays, key)
             return source
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # the file system, zip, zlib and numpy each raise their own
         raise InputError(
             f"config.backbone.weights: {path} cannot be read as an .npz of {wanted} "
             f"({first_line(error)})"
