@@ -72,6 +72,15 @@ def writing(path: str | os.PathLike[str], *others: str) -> Iterator[None]:
         raise
 
 
+def reserve(path: str | os.PathLike[str], size: int) -> None:
+    """Makes a file of `size` bytes, so that a disk without room for it fails here.
+
+    For a writer that does not survive a full disk: HDF5 crashes when the process ends.
+    """
+    with open(path, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Writes json, indented, atomically."""
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"

@@ -15,7 +15,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from ohem_tf.errors import InputError, first_line
-from ohem_tf.files import atomic, write_json
+from ohem_tf.files import atomic, reserve, write_json
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.models.pretrained import load_weights
 from ohem_tf.names import check_class
@@ -34,6 +34,7 @@ NON_FINITE_STEP = "non_finite.npz"
 ROI_LOSS = "roi_loss.json"
 SNAPSHOTS = "snapshots"
 TENSORBOARD = "tensorboard"
+_HEADER_BYTES = 4096  # of an array in HDF5, at most
 _VERSIONED = ("tensorflow", "keras", "numpy", "opencv-contrib-python-headless")
 
 
@@ -133,8 +134,13 @@ def save_weights(model: FastRCNN, path: str, attributes: Mapping[str, float] | N
       model: stays as it is.
       path: `.../NAME.weights.h5`, written atomically.
       attributes: what the file says of itself, as attributes of its HDF5 root.
+
+    Raises:
+      WriteError: the disk is full, say.
     """
+    size = sum(variable.numpy().nbytes for variable in model.weights)
     with atomic(path) as temporary:
+        reserve(temporary, size + _HEADER_BYTES * (len(model.weights) + 8))
         with model.roi_head.folded():
             model.save_weights(temporary)
         with h5py.File(temporary, "a") as file:

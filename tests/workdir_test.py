@@ -3,13 +3,14 @@
 import json
 import os
 
+import disk
 import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
 
-from ohem_tf.errors import InputError
+from ohem_tf.errors import InputError, WriteError
 from ohem_tf.inference.detection import detect
 from ohem_tf.settings import DetectionSettings
 from ohem_tf.training.optimizer import CaffeSGD
@@ -68,6 +69,18 @@ def test_saved_weights_detect_the_same_and_leave_the_training_state(tmp_path):
     np.testing.assert_allclose(scores, found[1], atol=1e-6)
     np.testing.assert_array_equal(classes, found[2])
     assert os.listdir(tmp_path) == ["some.weights.h5"]
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    """And no file that HDF5 has begun: it crashes when the process ends."""
+    path = str(tmp_path / "some.weights.h5")
+    save_weights(trained(), path)
+    before, size = (tmp_path / "some.weights.h5").read_bytes(), os.path.getsize(path)
+    for limit in (0, 1000, size - 1):
+        with disk.full_at(limit), pytest.raises(WriteError, match="File too large"):
+            save_weights(trained(), path)
+        assert os.listdir(tmp_path) == ["some.weights.h5"]
+    assert (tmp_path / "some.weights.h5").read_bytes() == before
 
 
 def test_the_file_holds_the_folded_layer(tmp_path):
