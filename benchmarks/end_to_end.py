@@ -23,10 +23,10 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 import ohem_tf
-from ohem_tf.comparison.page import read_introduction
+from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.detector import Detector
 from ohem_tf.errors import InputError, run
-from ohem_tf.files import make_folder, write_json
+from ohem_tf.files import make_folder
 
 _WARM_UP = 2
 
@@ -91,10 +91,7 @@ def main(argv: Sequence[str]) -> None:
     }
     base = os.path.join(given.output, "end_to_end")
     text = page(seconds, facts, read_introduction(base, "# From an image file to detections"))
-    with open(f"{base}.md", "w", encoding="utf-8") as file:
-        file.write(text)
-    write_json(f"{base}.json", {"facts": facts, "seconds": seconds})
-    print(text)
+    write_page(base, text, {"facts": facts, "seconds": seconds})
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import tensorflow as tf
 from absl import flags
 from tqdm import tqdm
 
-from ohem_tf.comparison.page import read_introduction
+from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.data.records import (
     RecordReader,
     read_dataset_info,
@@ -155,11 +155,8 @@ def main(argv: Sequence[str]) -> None:
     base = os.path.join(given.output, "full_size")
     intro = read_introduction(base, "# A few steps of each kind at the paper's sizes")
     text = page(results, given.steps, intro)
-    with open(f"{base}.md", "w", encoding="utf-8") as file:
-        file.write(text)
     facts = {"steps": given.steps, "images": given.images, "tensorflow": tf.__version__}
-    write_json(f"{base}.json", {**facts, "runs": results})
-    print(text)
+    write_page(base, text, {**facts, "runs": results})
 
 
 def page(results: dict[str, dict], steps: int, intro: str) -> str:

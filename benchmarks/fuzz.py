@@ -29,10 +29,10 @@ from absl import flags
 
 from benchmarks import mutations
 from benchmarks.fuzz_targets import LIMITS, TARGETS, Target
-from ohem_tf.comparison.page import read_introduction
+from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.data.apart import timed
 from ohem_tf.errors import InputError, run
-from ohem_tf.files import make_folder, write_json
+from ohem_tf.files import make_folder
 
 OUTCOMES = ("refused", "right", "error", "crash", "hang", "wrong")
 _SECONDS = 3 * LIMITS.seconds  # for one input, the reading apart included
@@ -173,10 +173,7 @@ def main(_: list[str]) -> None:
     facts |= {package: metadata.version(package) for package in packages}
     base = os.path.join(given.output, "fuzz")
     text = page(results, facts, read_introduction(base, "# Damaged files"))
-    with open(f"{base}.md", "w", encoding="utf-8") as file:
-        file.write(text)
-    write_json(f"{base}.json", {"facts": facts, "results": results})
-    print(text)
+    write_page(base, text, {"facts": facts, "results": results})
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ from ml_collections import ConfigDict, config_flags
 
 from benchmarks.step_time import compiled_steps, example, rounds, samplers, setting
 from ohem_tf.allocator import keep_freed_memory
-from ohem_tf.comparison.page import read_introduction
+from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.config import validate
 from ohem_tf.errors import InputError, run
-from ohem_tf.files import make_folder, write_json
+from ohem_tf.files import make_folder
 
 _COMPARED = 3  # of step_time's samplers: Fast R-CNN, OHEM, OHEM with candidates
 
@@ -111,10 +111,7 @@ def main(_: list[str]) -> None:
     del facts["proposals of an image"]
     base = os.path.join(given.output, "growth")
     text = page(results, facts, read_introduction(base, "# What more RoIs cost"))
-    with open(f"{base}.md", "w", encoding="utf-8") as file:
-        file.write(text)
-    write_json(f"{base}.json", {"facts": facts, "results": results})
-    print(text)
+    write_page(base, text, {"facts": facts, "results": results})
 
 
 if __name__ == "__main__":

@@ -29,12 +29,12 @@ from benchmarks.inference_side import KINDS, Side
 from benchmarks.step_time import example
 from ohem_tf import boxes as box_ops
 from ohem_tf import experiment, images
-from ohem_tf.comparison.page import read_introduction
+from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.config import paper, validate
 from ohem_tf.data.joined import open_split
 from ohem_tf.data.pipeline import evaluation_examples
 from ohem_tf.errors import InputError, run
-from ohem_tf.files import make_folder, write_json
+from ohem_tf.files import make_folder
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.workdir import CHECKPOINTS, checkpoint_of, save_config
 
@@ -215,10 +215,7 @@ def write(output: str, results: dict[str, dict], stages: dict[str, dict], facts:
     """Writes the page and the json."""
     base = os.path.join(output, "inference")
     text = page(results, stages, facts, read_introduction(base, "# Images a second of detection"))
-    with open(f"{base}.md", "w", encoding="utf-8") as file:
-        file.write(text)
-    write_json(f"{base}.json", {"facts": facts, "results": results, "stages": stages})
-    print(text)
+    write_page(base, text, {"facts": facts, "results": results, "stages": stages})
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ from absl import flags
 
 from benchmarks.step_time import random_boxes, rounds
 from ohem_tf.allocator import keep_freed_memory
-from ohem_tf.comparison.page import read_introduction
+from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.errors import run
-from ohem_tf.files import make_folder, write_json
+from ohem_tf.files import make_folder
 from ohem_tf.roi_pooling import roi_align, roi_max_pool
 
 _SIZE, _STRIDE = 7, 16
@@ -127,10 +127,7 @@ def main(_: list[str]) -> None:
     }
     base = os.path.join(given.output, "pooling")
     text = page(results, facts, read_introduction(base, "# Seconds of RoI pooling"))
-    with open(f"{base}.md", "w", encoding="utf-8") as file:
-        file.write(text)
-    write_json(f"{base}.json", {"facts": facts, "results": results})
-    print(text)
+    write_page(base, text, {"facts": facts, "results": results})
 
 
 if __name__ == "__main__":

@@ -22,12 +22,12 @@ from tqdm import tqdm
 
 from ohem_tf import boxes as box_ops
 from ohem_tf import experiment, images
-from ohem_tf.comparison.page import read_introduction
+from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.data.joined import open_split
 from ohem_tf.data.pipeline import evaluation_examples
 from ohem_tf.data.records import RecordReader
 from ohem_tf.errors import InputError, run
-from ohem_tf.files import make_folder, write_json
+from ohem_tf.files import make_folder
 
 IOUS = (0.5, 0.7)
 MISSED = np.iinfo(int).max
@@ -143,11 +143,8 @@ def main(argv: Sequence[str]) -> None:
     base = os.path.join(given.output, given.name)
     intro = read_introduction(base, "# Recall of proposals")
     text = page(results, counts, given.name, intro)
-    with open(f"{base}.md", "w", encoding="utf-8") as file:
-        file.write(text)
-    write_json(f"{base}.json", {"images": len(records), "counts": counts, "results": results})
     draw(results, counts, f"{base}.png")
-    print(text)
+    write_page(base, text, {"images": len(records), "counts": counts, "results": results})
 
 
 if __name__ == "__main__":

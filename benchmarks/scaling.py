@@ -24,10 +24,10 @@ from ml_collections import ConfigDict, config_flags
 
 from benchmarks.step_time import example, rounds, setting
 from ohem_tf import experiment
-from ohem_tf.comparison.page import read_introduction
+from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.config import validate
 from ohem_tf.errors import InputError, run
-from ohem_tf.files import make_folder, write_json
+from ohem_tf.files import make_folder
 from ohem_tf.models.batches import Batch
 from ohem_tf.training.distribution import strategy_for
 
@@ -139,10 +139,7 @@ def main(argv: Sequence[str]) -> None:
     }
     base = os.path.join(given.output, "scaling")
     text = page(seconds, facts, read_introduction(base, "# A step on one device and on several"))
-    with open(f"{base}.md", "w", encoding="utf-8") as file:
-        file.write(text)
-    write_json(f"{base}.json", {"facts": facts, "seconds": seconds})
-    print(text)
+    write_page(base, text, {"facts": facts, "seconds": seconds})
 
 
 if __name__ == "__main__":

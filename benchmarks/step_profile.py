@@ -26,10 +26,10 @@ from benchmarks.step_time import CLASSES, example, rounds, setting
 from ohem_tf import boxes as box_ops
 from ohem_tf import experiment
 from ohem_tf.allocator import keep_freed_memory
-from ohem_tf.comparison.page import read_introduction
+from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.config import validate
 from ohem_tf.errors import InputError, run
-from ohem_tf.files import make_folder, write_json
+from ohem_tf.files import make_folder
 from ohem_tf.hard_mining import HardMining
 from ohem_tf.losses import roi_losses
 from ohem_tf.models.batches import unbatch
@@ -283,10 +283,7 @@ def main(_: list[str]) -> None:
     }
     base = os.path.join(given.output, "step_profile")
     text = page(rows, facts, read_introduction(base, "# Where the time of a training step goes"))
-    with open(f"{base}.md", "w", encoding="utf-8") as file:
-        file.write(text)
-    write_json(f"{base}.json", {"facts": facts, "speed": speed, "rows": rows})
-    print(text)
+    write_page(base, text, {"facts": facts, "speed": speed, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -26,10 +26,10 @@ from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 from ohem_tf import experiment
-from ohem_tf.comparison.page import read_introduction
+from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.config import validate
 from ohem_tf.errors import InputError, run
-from ohem_tf.files import make_folder, write_json
+from ohem_tf.files import make_folder
 from ohem_tf.hard_mining import HardMining, MaskedHardMining
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.sampler import Sampler
@@ -211,10 +211,7 @@ def main(argv: Sequence[str]) -> None:
     }
     base = os.path.join(given.output, given.name)
     text = page(results, facts, read_introduction(base, "# Seconds of a training step"))
-    with open(f"{base}.md", "w", encoding="utf-8") as file:
-        file.write(text)
-    write_json(f"{base}.json", {"facts": facts, "results": results})
-    print(text)
+    write_page(base, text, {"facts": facts, "results": results})
 
 
 if __name__ == "__main__":

@@ -27,10 +27,10 @@ from ml_collections import ConfigDict, config_flags
 
 from benchmarks.step_time import CLASSES, compiled_steps, example, rounds, setting
 from ohem_tf.allocator import keep_freed_memory
-from ohem_tf.comparison.page import read_introduction
+from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.config import validate
 from ohem_tf.errors import InputError, run
-from ohem_tf.files import make_folder, write_json
+from ohem_tf.files import make_folder
 
 _METHODS = ("FRCN", "OHEM")
 _SCRIPT = pathlib.Path(__file__).with_name("pytorch_step.py")
@@ -185,10 +185,7 @@ def main(_: list[str]) -> None:
     }
     base = os.path.join(given.output, "peers")
     text = page(seconds, facts, read_introduction(base, "# A training step beside PyTorch's"))
-    with open(f"{base}.md", "w", encoding="utf-8") as file:
-        file.write(text)
-    write_json(f"{base}.json", {"facts": facts, "seconds": seconds})
-    print(text)
+    write_page(base, text, {"facts": facts, "seconds": seconds})
 
 
 if __name__ == "__main__":

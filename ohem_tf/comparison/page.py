@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from ohem_tf.comparison import intervals
+from ohem_tf.files import write_json
 from ohem_tf.paper.recipes import METHODS
 
 Comparison = Mapping[str, Any]
@@ -257,3 +258,11 @@ def read_introduction(base: str, default: str) -> str:
         return default
     with open(path, encoding="utf-8") as file:
         return file.read().strip()
+
+
+def write_page(base: str, text: str, data: Mapping[str, Any]) -> None:
+    """Writes a page and what it was made of, BASE.md and BASE.json, and prints the page."""
+    with open(f"{base}.md", "w", encoding="utf-8") as file:
+        file.write(text)
+    write_json(f"{base}.json", data)
+    print(text)
