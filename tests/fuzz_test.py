@@ -15,9 +15,15 @@ from ohem_tf.workdir import save_config
 
 WITHOUT_TENSORFLOW = {
     **{"VOC xml": 500, "COCO json": 700, ".mat v5": 300, ".mat v7.3": 300, ".caffemodel": 300},
-    **{"proposals .npz": 300, "proposals .json": 400, "detections .npz": 200, "dataset.json": 200},
+    **{"proposals .npz": 300, "proposals .json": 400, "detections .npz": 200},
 }
-WITH_TENSORFLOW = {"TFRecord shard": 60, "config.json": 100, "images": 150, "request": 150}
+WITH_TENSORFLOW = {
+    "dataset.json": 200,
+    "TFRecord shard": 60,
+    "config.json": 100,
+    "images": 150,
+    "request": 150,
+}
 
 
 @pytest.mark.parametrize(

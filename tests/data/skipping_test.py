@@ -122,3 +122,15 @@ def test_a_shard_that_changed_since_prepare(tmp_path):
     assert not shards.intact(tmp_path / "out", shard)
     prepare.prepare(options)  # makes it again
     assert shards.intact(tmp_path / "out", shard)
+
+
+def test_a_record_that_one_parser_takes_and_another_refuses(tmp_path):
+    whole = records.to_example(tiny.make_record(1, 60, 80, 2), tiny.CLASSES)
+    damaged = whole.replace(b"image/object/class/text", b"image/object/class/te\xf9t")
+    path = tmp_path / "train-00000-of-00001.tfrecord"
+    records.write_shard(path, [damaged])
+    split = {"shards": [{"file": path.name, "records": 1}]}
+    info = {"classes": list(tiny.CLASSES), "splits": {"train": split}}
+    (tmp_path / "dataset.json").write_text(json.dumps(info))
+    with pytest.raises(InputError, match=rf"{path.name}: record 0"):
+        RecordReader(tmp_path, "train").check(0)
