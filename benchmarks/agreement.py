@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from ohem_tf import experiment, images
 from ohem_tf.data.joined import open_split
-from ohem_tf.data.records import RecordReader, parse_example
+from ohem_tf.data.reader import RecordReader
+from ohem_tf.data.records import parse_example
 from ohem_tf.errors import InputError, run
 from ohem_tf.inference.detection import Detections
 from ohem_tf.inference.exported import from_outputs

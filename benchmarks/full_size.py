@@ -25,12 +25,8 @@ from absl import flags
 from tqdm import tqdm
 
 from ohem_tf.comparison.page import read_introduction, write_page
-from ohem_tf.data.records import (
-    RecordReader,
-    read_dataset_info,
-    shard_name,
-    write_shard,
-)
+from ohem_tf.data.reader import RecordReader, read_dataset_info
+from ohem_tf.data.records import shard_name, write_shard
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder, write_json
 from ohem_tf.workdir import LOG

@@ -25,6 +25,7 @@ from benchmarks import mutations
 from ohem_tf.data import checks, coco, one_image, proposals, records, voc
 from ohem_tf.data.apart import Apart
 from ohem_tf.data.limits import Limits
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.errors import InputError
 from ohem_tf.files import write_json
 
@@ -289,14 +290,14 @@ def dataset_json(folder: Path) -> Target:
     """`RecordReader`; beside it the json itself."""
     _shard(folder)
 
-    def right(content: bytes, reader: records.RecordReader) -> bool:
+    def right(content: bytes, reader: RecordReader) -> bool:
         said = json.loads(content)
         shards = said["splits"]["train"]["shards"]
         return list(reader.classes) == said["classes"] and len(reader) == sum(
             shard["records"] for shard in shards
         )
 
-    read = lambda here: records.RecordReader(here, "train")  # noqa: E731
+    read = lambda here: RecordReader(here, "train")  # noqa: E731
     seeds = [json.dumps(_info()).encode()]
     return Target("dataset.json", seeds, read, right, mutations.of_json)
 
@@ -310,7 +311,7 @@ def tfrecord_shard(folder: Path) -> Target:
     path = folder / "train-00000-of-00001.tfrecord"
 
     def read(here: Path) -> list[bytes]:
-        reader = records.RecordReader(here, "train")
+        reader = RecordReader(here, "train")
         for index in range(len(reader)):
             reader.check(index)
         return [reader[index] for index in range(len(reader))]

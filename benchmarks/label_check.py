@@ -27,14 +27,8 @@ from ohem_tf.checking import labels
 from ohem_tf.checking.findings import SUSPECT, UNLABELLED, Finding
 from ohem_tf.comparison.page import read_introduction
 from ohem_tf.data.joined import open_split
-from ohem_tf.data.records import (
-    Record,
-    RecordReader,
-    from_example,
-    shard_name,
-    to_example,
-    write_shard,
-)
+from ohem_tf.data.reader import RecordReader
+from ohem_tf.data.records import Record, from_example, shard_name, to_example, write_shard
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder, write_json
 

@@ -25,7 +25,7 @@ from ohem_tf import experiment, images
 from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.data.joined import open_split
 from ohem_tf.data.pipeline import evaluation_examples
-from ohem_tf.data.records import RecordReader
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder
 

@@ -10,7 +10,7 @@ from ohem_tf import experiment
 from ohem_tf.data import statistics
 from ohem_tf.data.ground_truth import ground_truth
 from ohem_tf.data.joined import open_split
-from ohem_tf.data.records import RecordReader
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.errors import InputError
 from ohem_tf.hard_mining import HardMining
 from ohem_tf.models.fast_rcnn import FastRCNN

@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ohem_tf.data.pipeline import evaluation_examples
-from ohem_tf.data.records import RecordReader
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.evaluation.report import metrics
 from ohem_tf.inference.predict import Predictor
 

@@ -15,7 +15,7 @@ from ohem_tf.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from ohem_tf.data.pipeline import TrainingStream
-    from ohem_tf.data.records import RecordReader
+    from ohem_tf.data.reader import RecordReader
     from ohem_tf.detector import Detector, load
     from ohem_tf.hard_mining import HardMining, select_hard_rois
     from ohem_tf.inference.detection import Detections
@@ -76,7 +76,7 @@ _MODULES = {
     "Predictor": "inference.predict",
     "Proposer": "models.proposers",
     "RPNSettings": "settings",
-    "RecordReader": "data.records",
+    "RecordReader": "data.reader",
     "RegionProposalNetwork": "models.rpn",
     "RoIHead": "models.heads",
     "RoIs": "sampler",

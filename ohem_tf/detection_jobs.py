@@ -16,7 +16,7 @@ from ohem_tf import devices, experiment
 from ohem_tf.allocator import keep_freed_memory
 from ohem_tf.config import paper
 from ohem_tf.data.joined import SlicedReader, open_split
-from ohem_tf.data.records import RecordReader
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.data.workers import Workers
 from ohem_tf.inference.predict import Predictor, predict_split
 

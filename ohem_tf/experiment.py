@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from ohem_tf.config import FREE, differences, paper, validate
 from ohem_tf.data.pipeline import TrainingStream
-from ohem_tf.data.records import RecordReader
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.errors import InputError, first_line
 from ohem_tf.hard_mining import HardMining, MaskedHardMining
 from ohem_tf.models import backbones, pretrained

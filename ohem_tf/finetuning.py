@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from ohem_tf.config import paper
 from ohem_tf.data.joined import open_split
-from ohem_tf.data.records import from_example, read_dataset_info
+from ohem_tf.data.reader import read_dataset_info
+from ohem_tf.data.records import from_example
 from ohem_tf.errors import InputError
 from ohem_tf.paper import end_to_end, recipes
 

@@ -24,7 +24,7 @@ import cv2
 from absl import flags, logging
 
 from ohem_tf import errors
-from ohem_tf.data import beam, one_image, proposals, records, shards, splits, summary
+from ohem_tf.data import beam, one_image, proposals, shards, splits, summary
 from ohem_tf.data.limits import FLAG, Limits
 from ohem_tf.data.options import (
     NONE,
@@ -34,6 +34,7 @@ from ohem_tf.data.options import (
     read_classes,
     usable_cores,
 )
+from ohem_tf.data.reader import read_dataset_info
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
 from ohem_tf.files import make_folder, owned, write_json
@@ -133,7 +134,7 @@ def _existing(options: Options) -> dict[str, Any]:
     }
     if not path.exists():
         return fresh
-    dataset = records.read_dataset_info(options.output)
+    dataset = read_dataset_info(options.output)
     others = sorted(set(dataset["splits"]) - set(options.splits))
     if options.overwrite and not others:
         # The splits stay listed until each is replaced; classes are found afresh.

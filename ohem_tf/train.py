@@ -27,7 +27,7 @@ from ohem_tf.data import statistics
 from ohem_tf.data.ground_truth import ground_truth
 from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.data.pipeline import TrainingStream
-from ohem_tf.data.records import RecordReader
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.data.skipping import SkippingReader
 from ohem_tf.data.splits import ON_BAD_RECORD
 from ohem_tf.errors import InputError, WriteError, run

@@ -6,7 +6,7 @@ import tiny
 from command_line import run
 
 from ohem_tf import experiment
-from ohem_tf.data.records import RecordReader
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.debug_step import explain, rebuild
 from ohem_tf.errors import InputError
 from ohem_tf.training import dump as dumps

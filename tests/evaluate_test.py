@@ -15,7 +15,8 @@ import tiny
 
 from ohem_tf import experiment
 from ohem_tf.config import paper
-from ohem_tf.data.records import RecordReader, from_example
+from ohem_tf.data.reader import RecordReader
+from ohem_tf.data.records import from_example
 from ohem_tf.errors import InputError
 from ohem_tf.evaluate import evaluate
 from ohem_tf.evaluation import detections, voc

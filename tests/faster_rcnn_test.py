@@ -10,7 +10,7 @@ import tiny
 from export import saved_model
 from ohem_tf import experiment
 from ohem_tf.data.joined import open_split
-from ohem_tf.data.records import RecordReader, read_dataset_info
+from ohem_tf.data.reader import RecordReader, read_dataset_info
 from ohem_tf.errors import InputError
 from ohem_tf.evaluate import evaluate
 from ohem_tf.files import write_json

@@ -9,7 +9,8 @@ import pytest
 from benchmarks import fuzz, fuzz_targets
 from ohem_tf import experiment
 from ohem_tf.config import paper
-from ohem_tf.data import coco, records
+from ohem_tf.data import coco
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.errors import InputError
 from ohem_tf.workdir import save_config
 
@@ -128,7 +129,7 @@ def test_a_damaged_dataset_json_is_refused_with_its_field(tmp_path, field, value
     info = {"classes": ["cat", "dog"], "splits": {"train": {"shards": []}}} | {field: value}
     (tmp_path / "dataset.json").write_text(json.dumps(info))
     with pytest.raises(InputError, match=message):
-        records.RecordReader(tmp_path, "train")
+        RecordReader(tmp_path, "train")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import tiny
 from benchmarks import candidates, hard_set
 from benchmarks.trained import Trained
 from ohem_tf import experiment
-from ohem_tf.data.records import RecordReader, from_example
+from ohem_tf.data.reader import RecordReader
+from ohem_tf.data.records import from_example
 from ohem_tf.errors import InputError
 from ohem_tf.workdir import save_config, save_weights
 

@@ -7,7 +7,8 @@ import tiny
 
 from benchmarks import label_check
 from ohem_tf.checking.findings import LOOK, SUSPECT, UNLABELLED, Finding, Mark, Picture
-from ohem_tf.data.records import RecordReader, from_example
+from ohem_tf.data.reader import RecordReader
+from ohem_tf.data.records import from_example
 
 
 def test_flaws_are_planted_where_it_says(dataset):

@@ -13,6 +13,7 @@ from ohem_tf import prepare
 from ohem_tf.data import records
 from ohem_tf.data.joined import open_split
 from ohem_tf.data.pipeline import TrainingStream
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.data.statistics import target_statistics
 from ohem_tf.errors import InputError
 
@@ -59,7 +60,7 @@ def test_a_voc_split_without_annotations_beside_one_with(root, tmp_path, capsys)
     assert "recall" not in text
     assert "without an object" not in text
 
-    reader = records.RecordReader(tmp_path / "out", "test")
+    reader = RecordReader(tmp_path / "out", "test")
     assert (reader.classes, reader.annotated, reader.image_ids) == (
         ("cat", "dog"),
         False,

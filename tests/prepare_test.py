@@ -19,6 +19,7 @@ from ohem_tf import files as files_module
 from ohem_tf import prepare
 from ohem_tf.data import records
 from ohem_tf.data.options import read_classes
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.errors import InputError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -39,7 +40,7 @@ def files(directory) -> dict[str, bytes]:
 
 
 def read(directory, split) -> list[records.Record]:
-    return [records.from_example(item) for item in records.RecordReader(directory, split)]
+    return [records.from_example(item) for item in RecordReader(directory, split)]
 
 
 def test_records_hold_what_the_folder_holds(root, tmp_path, capsys):
@@ -193,8 +194,8 @@ def test_records_without_proposals(root, tmp_path, monkeypatch, capsys):
         assert (mine.image_id, mine.encoded) == (theirs.image_id, theirs.encoded)
         np.testing.assert_array_equal(mine.boxes, theirs.boxes)
     assert info["classes"] == searched["classes"]
-    assert not records.RecordReader(tmp_path / "out", "train").has_proposals
-    assert records.RecordReader(tmp_path / "searched", "train").has_proposals
+    assert not RecordReader(tmp_path / "out", "train").has_proposals
+    assert RecordReader(tmp_path / "searched", "train").has_proposals
 
 
 def refuse_to_check(monkeypatch) -> None:
@@ -345,7 +346,7 @@ def test_the_binary_ends_with_one_line_and_reads_a_file_of_classes(root, tmp_pat
 
     good = run("--split=test", "--num_workers=1")
     assert good.returncode == 0, good.stderr
-    assert records.RecordReader(tmp_path / "out", "test").classes == ("dog", "cat")
+    assert RecordReader(tmp_path / "out", "test").classes == ("dog", "cat")
     tiny_voc.damage(root, "truncated image")
     bad = run("--split=train", "--num_workers=1")
     assert bad.returncode == 1

@@ -6,7 +6,7 @@ import tiny
 
 from benchmarks import proposal_recall
 from benchmarks.proposal_recall import MISSED, first_hits
-from ohem_tf.data.records import RecordReader
+from ohem_tf.data.reader import RecordReader
 
 
 def test_the_rank_is_that_of_the_first_proposal_that_covers_the_box():

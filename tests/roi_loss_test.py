@@ -12,7 +12,8 @@ from by_hand import iou
 
 from ohem_tf import boxes as box_ops
 from ohem_tf import experiment, images, roi_loss
-from ohem_tf.data.records import RecordReader, from_example
+from ohem_tf.data.reader import RecordReader
+from ohem_tf.data.records import from_example
 from ohem_tf.errors import InputError
 from ohem_tf.hard_mining import HardMining
 from ohem_tf.roi_pooling import roi_max_pool

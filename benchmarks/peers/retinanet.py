@@ -32,7 +32,7 @@ from ohem_tf.config import validate
 from ohem_tf.data.ground_truth import ground_truth
 from ohem_tf.data.joined import open_split
 from ohem_tf.data.pipeline import evaluation_examples
-from ohem_tf.data.records import RecordReader
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.errors import InputError, run
 from ohem_tf.evaluation.report import metrics
 from ohem_tf.files import make_folder, write_json

@@ -28,7 +28,8 @@ from ohem_tf.checking import findings as kinds
 from ohem_tf.checking.findings import Finding, Mark, Picture
 from ohem_tf.data import statistics
 from ohem_tf.data.joined import check_classes, open_split
-from ohem_tf.data.records import Record, RecordReader, from_example, read_dataset_info
+from ohem_tf.data.reader import RecordReader, read_dataset_info
+from ohem_tf.data.records import Record, from_example
 from ohem_tf.errors import InputError
 from ohem_tf.hard_mining import select_hard_rois
 from ohem_tf.losses import roi_losses

@@ -15,7 +15,8 @@ from ohem_tf.checking.outcome import CheckedSplit, Outcome
 from ohem_tf.checking.recall import Recall
 from ohem_tf.data import checks
 from ohem_tf.data.joined import check_classes, open_split
-from ohem_tf.data.records import Record, RecordReader, from_example, read_dataset_info
+from ohem_tf.data.reader import RecordReader, read_dataset_info
+from ohem_tf.data.records import Record, from_example
 from ohem_tf.data.workers import Workers
 
 

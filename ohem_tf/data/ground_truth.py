@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ohem_tf.data.records import RecordReader
+from ohem_tf.data.reader import RecordReader
 
 
 def ground_truth(records: RecordReader) -> list[dict]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ohem_tf.data.records import RecordReader, read_dataset_info
+from ohem_tf.data.reader import RecordReader, read_dataset_info
 from ohem_tf.errors import InputError
 
 _PART = re.compile(r"([^/[\]]+/)?[^/[\]]+(\[(\d+%?)?:(\d+%?)?\])?")

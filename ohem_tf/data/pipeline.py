@@ -13,7 +13,8 @@ import tensorflow as tf
 from ohem_tf import boxes as box_ops
 from ohem_tf import images
 from ohem_tf.arrays import Array
-from ohem_tf.data.records import RecordReader, parse_example
+from ohem_tf.data.reader import RecordReader
+from ohem_tf.data.records import parse_example
 
 
 class Choice(NamedTuple):

@@ -6,7 +6,7 @@ import threading
 
 from absl import logging
 
-from ohem_tf.data.records import RecordReader
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.errors import InputError
 
 

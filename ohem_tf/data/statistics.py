@@ -7,7 +7,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from ohem_tf.data.pipeline import training_proposals
-from ohem_tf.data.records import RecordReader
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.matching import Matches, match
 
 FIXED_MEAN = (0.0, 0.0, 0.0, 0.0)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from ohem_tf.data.pipeline import evaluation_examples
-from ohem_tf.data.records import RecordReader
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.errors import InputError
 from ohem_tf.inference.detection import Detections, detect
 from ohem_tf.models.fast_rcnn import FastRCNN

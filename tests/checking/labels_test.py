@@ -11,7 +11,7 @@ from by_hand import iou
 
 from ohem_tf import check, experiment
 from ohem_tf.checking import labels
-from ohem_tf.data.records import RecordReader
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.errors import InputError
 from ohem_tf.models import backbones
 from ohem_tf.models.batches import unbatch

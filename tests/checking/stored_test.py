@@ -12,7 +12,8 @@ from by_hand import iou
 
 from ohem_tf import check
 from ohem_tf.data import records
-from ohem_tf.data.records import RecordReader, from_example
+from ohem_tf.data.reader import RecordReader
+from ohem_tf.data.records import from_example
 from ohem_tf.errors import InputError
 
 

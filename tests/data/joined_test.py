@@ -8,6 +8,7 @@ import tiny
 from ohem_tf.data import records
 from ohem_tf.data.joined import check_classes, open_split, split_name
 from ohem_tf.data.pipeline import TrainingStream
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.errors import InputError
 
 FIELD = "config.data.train_split"
@@ -35,7 +36,7 @@ def ids(reader):
 
 def test_a_plain_split_is_one_of_the_folder_itself(folder):
     reader = open_split(folder / "voc07", "trainval", FIELD)
-    assert list(reader) == list(records.RecordReader(folder / "voc07", "trainval"))
+    assert list(reader) == list(RecordReader(folder / "voc07", "trainval"))
     assert list(reader.image_ids) == ids(reader) == ["000001", "000002", "000003"]
     assert (reader.split, reader.annotated) == ("trainval", True)
 
@@ -45,7 +46,7 @@ def test_parts_are_read_one_after_the_other(folder):
     assert ids(reader) == [f"{n:06d}" for n in (11, 12, 1, 2, 3, 4)]
     assert list(reader.image_ids) == ids(reader)
     assert len(reader) == 6
-    assert reader[5] == records.RecordReader(folder / "voc07", "test")[0]
+    assert reader[5] == RecordReader(folder / "voc07", "test")[0]
     with pytest.raises(IndexError):
         reader[6]
     assert reader.classes == tiny.CLASSES

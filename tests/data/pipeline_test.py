@@ -15,7 +15,8 @@ from ohem_tf.data.pipeline import (
     evaluation_examples,
     training_proposals,
 )
-from ohem_tf.data.records import RecordReader, from_example
+from ohem_tf.data.reader import RecordReader
+from ohem_tf.data.records import from_example
 from ohem_tf.settings import FLIPS
 
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from ohem_tf.data import records
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.errors import InputError
 from ohem_tf.files import write_json
 
@@ -109,7 +110,7 @@ def test_filename_defaults_to_id_and_format():
 def test_reader_gives_any_record_in_any_order_from_many_threads(tmp_path):
     examples = [records.to_example(make_record(str(i), i % 3, i), NAMES) for i in range(7)]
     write_dataset(tmp_path, [examples[:3], examples[3:4], examples[4:]])
-    reader = records.RecordReader(tmp_path, "train")
+    reader = RecordReader(tmp_path, "train")
     assert len(reader) == 7
     assert reader.classes == NAMES
     assert reader.category_ids == (3, 9)
@@ -125,37 +126,37 @@ def test_reader_gives_any_record_in_any_order_from_many_threads(tmp_path):
 
 def test_reader_names_what_is_wrong(tmp_path):
     with pytest.raises(InputError, match=r"dataset\.json: not found"):
-        records.RecordReader(tmp_path, "train")
+        RecordReader(tmp_path, "train")
     (tmp_path / "dataset.json").write_text("{")
     with pytest.raises(InputError, match="not valid json"):
-        records.RecordReader(tmp_path, "train")
+        RecordReader(tmp_path, "train")
     (tmp_path / "dataset.json").write_text("[]")
     with pytest.raises(InputError, match="lacks"):
-        records.RecordReader(tmp_path, "train")
+        RecordReader(tmp_path, "train")
 
     examples = [records.to_example(make_record(str(i)), NAMES) for i in range(4)]
     write_dataset(tmp_path, [examples[:2], examples[2:]])
     with pytest.raises(InputError, match="no split 'val'; splits prepared there: train"):
-        records.RecordReader(tmp_path, "val")
+        RecordReader(tmp_path, "val")
 
     shard = tmp_path / records.shard_name("train", 1, 2)
     whole = shard.read_bytes()
     for cut in (5, len(whole) - 1):
         shard.write_bytes(whole[:cut])
         with pytest.raises(InputError, match=f"{shard.name}: ends within record"):
-            records.RecordReader(tmp_path, "train")
+            RecordReader(tmp_path, "train")
     records.write_shard(shard, examples[:1])
     with pytest.raises(InputError, match=r"holds 1 records, dataset\.json says 2"):
-        records.RecordReader(tmp_path, "train")
+        RecordReader(tmp_path, "train")
     shard.unlink()
     with pytest.raises(InputError, match=f"{shard.name}: shard is missing"):
-        records.RecordReader(tmp_path, "train")
+        RecordReader(tmp_path, "train")
 
 
 def test_empty_split_is_an_error(tmp_path):
     write_dataset(tmp_path, [])
     with pytest.raises(InputError, match="split 'train' holds no image"):
-        records.RecordReader(tmp_path, "train")
+        RecordReader(tmp_path, "train")
 
 
 def test_a_shard_is_written_atomically(tmp_path):

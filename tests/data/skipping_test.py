@@ -13,7 +13,7 @@ import tiny_voc
 from ohem_tf import prepare
 from ohem_tf.data import pipeline, records, shards, tfrecord
 from ohem_tf.data.pipeline import TrainingStream
-from ohem_tf.data.records import RecordReader
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.data.skipping import SkippingReader
 from ohem_tf.errors import InputError
 

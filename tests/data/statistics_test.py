@@ -8,7 +8,8 @@ import tiny
 from by_hand import iou
 
 from ohem_tf.data.pipeline import TrainingStream
-from ohem_tf.data.records import RecordReader, from_example
+from ohem_tf.data.reader import RecordReader
+from ohem_tf.data.records import from_example
 from ohem_tf.data.statistics import fixed_target_statistics, target_statistics
 
 

@@ -13,7 +13,7 @@ from export import saved_model
 from export.remote import RemoteDetector
 from ohem_tf import experiment
 from ohem_tf.data.pipeline import TrainingStream
-from ohem_tf.data.records import RecordReader
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.errors import InputError
 from ohem_tf.inference.detection import detect
 from ohem_tf.inference.exported import ExportedPredictor

@@ -15,7 +15,8 @@ from tensorflow_serving.apis import prediction_log_pb2
 from benchmarks import agreement
 from export import saved_model, versions
 from ohem_tf import experiment, images
-from ohem_tf.data.records import RecordReader, parse_example
+from ohem_tf.data.reader import RecordReader
+from ohem_tf.data.records import parse_example
 from ohem_tf.errors import InputError
 from ohem_tf.inference.detection import Detections
 from ohem_tf.inference.exported import version_numbers

@@ -9,7 +9,7 @@ import tiny
 
 from ohem_tf import boxes as box_ops
 from ohem_tf.data.pipeline import TrainingStream
-from ohem_tf.data.records import RecordReader
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.hard_mining import HardMining, MaskedHardMining
 from ohem_tf.matching import match
 from ohem_tf.models.batches import unbatch

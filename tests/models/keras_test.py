@@ -8,7 +8,7 @@ import tiny
 
 import ohem_tf
 from ohem_tf.data.pipeline import TrainingStream
-from ohem_tf.data.records import RecordReader
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.hard_mining import HardMining, MaskedHardMining
 from ohem_tf.models.caffe_networks import NETWORKS
 from ohem_tf.reweighting import ImportanceReweighting

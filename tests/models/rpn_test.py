@@ -11,7 +11,7 @@ import tiny
 from ohem_tf import boxes as box_ops
 from ohem_tf.anchors import match_anchors
 from ohem_tf.data.pipeline import TrainingStream
-from ohem_tf.data.records import RecordReader
+from ohem_tf.data.reader import RecordReader
 from ohem_tf.hard_mining import HardMining
 from ohem_tf.models.batches import unbatch
 from ohem_tf.models.rpn import Level, RegionProposalNetwork
