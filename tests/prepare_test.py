@@ -98,8 +98,7 @@ def test_workers_do_not_change_the_result(root, tmp_path):
 
 KILLED = """
     import os, signal, sys
-    from ohem_tf import files as files_module
-from ohem_tf import prepare
+    from ohem_tf import prepare
     from ohem_tf.data import records
 
     write, written = records.write_shard, []

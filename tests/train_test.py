@@ -47,7 +47,7 @@ def get_config():
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BINARIES = sorted(p.stem for p in (ROOT / "ohem_tf").glob("*.py") if "__main__" in p.read_text())
-WORDLESS = [name for name in BINARIES if name != "debug_step"]
+WORDLESS = [name for name in BINARIES if name not in ("__main__", "debug_step")]
 
 
 @pytest.fixture(scope="module")
