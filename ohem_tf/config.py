@@ -15,8 +15,10 @@ from ml_collections import ConfigDict
 from ohem_tf import settings
 from ohem_tf.errors import InputError
 
-# Fields that change no result, so that a run may be resumed with others.
+# Fields that change no result, so that a run may be resumed with others: "ohem.chunk" none but by
+# rounding, and by the random mask of dropout for RoIs beyond the first chunk.
 FREE = {
+    "ohem.chunk",
     *("train.log_every", "train.checkpoint_every", "train.keep_checkpoints"),
     *("train.eval_every", "train.snapshot_every", "train.deterministic", "evaluation.coco"),
 }

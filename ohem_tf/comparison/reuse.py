@@ -8,6 +8,7 @@ from typing import Any
 
 from ohem_tf.comparison import results
 from ohem_tf.comparison.plan import Plan, Run, defaults
+from ohem_tf.config import FREE
 from ohem_tf.data.joined import open_split
 from ohem_tf.errors import InputError
 from ohem_tf.files import make_folder, write_json
@@ -56,7 +57,8 @@ def _read(path: str) -> dict[str, Any]:
 def _check(path: str, content: dict[str, Any], plan: Plan) -> None:
     # A field that is newer than the file, or older than this program, was at its default.
     theirs, ours = ({**defaults(), **x} for x in (content["settings"], plan.settings()))
-    for name in sorted({*theirs, *ours}):
+    free = {f"config.{name}" for name in FREE}  # in an older file, one may not have been yet
+    for name in sorted({*theirs, *ours} - free):
         if theirs.get(name) != ours.get(name):
             raise InputError(
                 f"{_FLAG}: {path} was made with {name} = {theirs.get(name)}, not {ours.get(name)}"

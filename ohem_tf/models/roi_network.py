@@ -83,8 +83,8 @@ class RoINetwork:
 
             def exact(some: RoIs, start: tf.Tensor | None) -> RoILosses:
                 seed = dropout_seed
-                if seed is not None and start is not None:
-                    seed = tf.random.fold_in(seed, start)
+                if seed is not None and start is not None:  # the first chunk has the whole's mask
+                    seed = tf.where(start > 0, tf.random.fold_in(seed, start), seed)
                 return self.losses(features, some, scale, seed)
 
             return _in_chunks(exact, rois, chunk)

@@ -133,6 +133,7 @@ def test_two_methods_and_two_seeds(config_file, tmp_path, in_this_process):
     # On another machine, with what was found here and one more method: only that is trained.
     elsewhere, older = tmp_path / "elsewhere", json.loads((tmp_path / "compare.json").read_text())
     del older["settings"]["config.ohem.candidates"]  # a field that was new since, at its default
+    older["settings"]["config.ohem.chunk"] = 7  # one that was not known to change nothing
     (tmp_path / "older.json").write_text(json.dumps(older))
     older["settings"]["config.ohem.candidates"] = 8
     (tmp_path / "changed.json").write_text(json.dumps(older))
