@@ -142,7 +142,7 @@ class Rest:
         """See `Transport.call`."""
         body: dict[str, Any] = {
             "signature_name": signature,
-            "inputs": {name: _json_of(value) for name, value in inputs.items()},
+            "inputs": {name: _json_of(name, value) for name, value in inputs.items()},
         }
         try:
             answer = self._session.post(self._url, json=body, timeout=timeout)
@@ -169,8 +169,10 @@ class Rest:
         }
 
 
-def _json_of(value: np.ndarray) -> Any:
+def _json_of(name: str, value: np.ndarray) -> Any:
     if value.dtype != object:
+        if not np.all(np.isfinite(value)):
+            raise InputError(f"{name}: NaN or infinite, which json has no number for")
         return value.tolist()
     return [{"b64": base64.b64encode(item).decode("ascii")} for item in value]
 

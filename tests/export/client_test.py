@@ -14,20 +14,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
-import tiny_server
 from PIL import Image
 
-from export import client, transport
+from benchmarks import loopback_server
+from export import MODEL_NAME, client, transport
 from export.remote import RemoteDetector
 from ohem_tf.errors import InputError
 
 RECORDS = [tiny.make_record(i, *size, objects=2) for i, size in enumerate([(96, 128), (80, 60)])]
-SERVERS = {"grpc": tiny_server.grpc_server, "rest": tiny_server.rest_server}
+SERVERS = {"grpc": loopback_server.grpc_server, "rest": loopback_server.rest_server}
 
 
 @pytest.fixture(scope="module")
 def backend(loaded):
-    return tiny_server.Backend(loaded)
+    return loopback_server.Backend(loaded)
 
 
 @pytest.fixture(scope="module", params=SERVERS)
@@ -38,7 +38,7 @@ def address(request, backend):
 
 @pytest.fixture
 def remote(address):
-    return RemoteDetector(address, tiny_server.MODEL, deadline=20.0)
+    return RemoteDetector(address, MODEL_NAME, deadline=20.0)
 
 
 def local(loaded, record):
@@ -82,7 +82,7 @@ def test_gives_up_at_the_deadline(address, backend):
     start = time.monotonic()
     try:
         with pytest.raises(InputError, match=r"is not available, tried for 1 s: .*not ready"):
-            RemoteDetector(address, tiny_server.MODEL, 1.0).metadata("classes")
+            RemoteDetector(address, MODEL_NAME, 1.0).metadata("classes")
     finally:
         backend.failures = 0
     assert time.monotonic() - start < 10
@@ -92,7 +92,7 @@ def test_a_slow_answer_is_not_waited_for_beyond_the_deadline(address, backend):
     backend.delay = threading.Event()
     try:
         with pytest.raises(InputError, match="gave no answer in time"):
-            RemoteDetector(address, tiny_server.MODEL, 0.5).metadata("classes")
+            RemoteDetector(address, MODEL_NAME, 0.5).metadata("classes")
     finally:
         backend.delay.set()
         backend.delay = None
@@ -170,13 +170,13 @@ def test_the_binary_prints_draws_and_measures(backend, tmp_path):
     for i, record in enumerate(RECORDS):
         (tmp_path / f"{i}.png").write_bytes(record.encoded)
     images = f"--images={tmp_path}/*.png"
-    with tiny_server.grpc_server(backend) as server:
+    with loopback_server.grpc_server(backend) as server:
         done = run_client(f"--server={server}", images, "--min_score=0.2")
         assert done.returncode == 0, done.stderr
         lines = done.stdout.splitlines()
         assert {line.split(":")[0] for line in lines} == {f"{tmp_path}/{i}.png" for i in (0, 1)}
         assert lines[0].split()[1] in tiny.CLASSES
-    with tiny_server.rest_server(backend) as server:
+    with loopback_server.rest_server(backend) as server:
         out = tmp_path / "out"
         done = run_client(f"--server={server}", images, f"--output={out}")
         assert done.returncode == 0, done.stderr
@@ -188,7 +188,7 @@ def test_the_binary_prints_draws_and_measures(backend, tmp_path):
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["requests"] == 4
     (tmp_path / "2.png").write_bytes(b"hello")
-    with tiny_server.grpc_server(backend) as server:
+    with loopback_server.grpc_server(backend) as server:
         done = run_client(f"--server={server}", images)
     assert done.returncode == 1
     assert "2.png: not an image" in done.stderr.splitlines()[-1]
@@ -230,7 +230,7 @@ def test_the_real_server(exported, loaded, tmp_path):
     wanted = local(loaded, RECORDS[0])
     with model_server(binary, exported, tmp_path) as servers:
         for server in servers:
-            remote = RemoteDetector(server, tiny_server.MODEL, deadline=60.0)
+            remote = RemoteDetector(server, MODEL_NAME, deadline=60.0)
             (found,) = remote.detect([RECORDS[0].encoded], [RECORDS[0].proposals])
             count = int(wanted["num_detections"][0])
             scores = wanted["detection_scores"][0, :count]

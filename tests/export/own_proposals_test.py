@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
-import tiny_server
 
 import ohem_tf
-from export import saved_model
+from benchmarks import loopback_server
+from export import MODEL_NAME, saved_model
 from export.remote import RemoteDetector
 from ohem_tf import experiment
 from ohem_tf.data.pipeline import TrainingStream
@@ -103,8 +103,8 @@ def test_the_export_takes_images_alone(exported, config):
     assert set(inputs) == {"image_bytes"}
     assert set(loaded.signatures["from_tensors"].structured_input_signature[1]) == {"images"}
     assert_same(ExportedPredictor(exported)(image().numpy()), expected)
-    with tiny_server.grpc_server(tiny_server.Backend(loaded)) as address:
-        remote = RemoteDetector(address, tiny_server.MODEL, deadline=20.0)
+    with loopback_server.grpc_server(loopback_server.Backend(loaded)) as address:
+        remote = RemoteDetector(address, MODEL_NAME, deadline=20.0)
         assert not remote.needs_proposals
         (found,) = remote.detect([RECORD.encoded])
         assert_same(found, expected)
