@@ -12,7 +12,6 @@ exists, becomes the text above the table.
 from __future__ import annotations
 
 import os
-import pathlib
 import statistics
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from benchmarks.step_time import compiled_steps, example, rounds, samplers, setting
-from ohem_tf.allocator import keep_freed_memory
+from ohem_tf.allocator import keep_freed_memory, peak_bytes
 from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.config import validate
 from ohem_tf.errors import InputError, run
@@ -57,9 +56,7 @@ def peak_of_steps(config: ConfigDict, name: str, proposals: int) -> int:
     batch, step = example(config, proposals), compiled_steps(config)[name]
     for _ in range(2):
         step(batch)["loss/hard"].numpy()
-    # Not getrusage's ru_maxrss, which begins with what the process was that started this one.
-    status = pathlib.Path("/proc/self/status").read_text(encoding="utf-8")
-    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+    return peak_bytes()
 
 
 def page(results: dict[int, dict[str, dict]], facts: dict[str, object], intro: str) -> str:

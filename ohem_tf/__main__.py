@@ -20,6 +20,7 @@ COMMANDS = {
     "prepare": ("ohem_tf.prepare", "raw images and annotations to records"),
     "check": ("ohem_tf.check", "everything that is wrong or worth a look in data and labels"),
     "train": ("ohem_tf.train", "train a detector, or go on with a training"),
+    "find-lr": ("ohem_tf.find_lr", "the learning rate at which the loss falls fastest"),
     "evaluate": (
         "ohem_tf.evaluate",
         "AP of a trained detector, files for the VOC and COCO servers",

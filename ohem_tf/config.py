@@ -62,12 +62,12 @@ def validate(config: ConfigDict) -> None:
     not_negative = (
         "seed data.max_proposals rpn.min_size ohem.chunk ohem.candidates ohem.start_step "
         "train.warmup_steps "
-        "train.weight_decay train.eval_every train.snapshot_every"
+        "train.weight_decay train.eval_every train.snapshot_every train.patience augment.scale"
     )
     for name in not_negative.split():
         _check(_get(config, name) >= 0, name, _get(config, name), "a number >= 0")
     fractions = (
-        "data.crowd_ioa rpn.fg_iou rpn.bg_iou rpn.fg_fraction rpn.nms_iou fg_iou "
+        "data.crowd_ioa augment.crop rpn.fg_iou rpn.bg_iou rpn.fg_fraction rpn.nms_iou fg_iou "
         "ohem.iou_threshold ohem.fg_fraction heuristic.fg_fraction heuristic.bg_lo heuristic.bg_hi "
         "iou_balanced.fg_fraction isr.fg_fraction isr.score_threshold isr.group_iou isr.bias "
         "detection.score_threshold detection.rescore_threshold detection.rescore_nms_iou "
@@ -77,7 +77,12 @@ def validate(config: ConfigDict) -> None:
         _check(0 <= _get(config, name) <= 1, name, _get(config, name), "a number in [0, 1]")
     threshold = config.evaluation.iou_threshold
     _check(0 < threshold <= 1, "evaluation.iou_threshold", threshold, "a number in (0, 1]")
-    for name in ("head.dropout", "train.momentum"):
+    side = config.augment.crop_min_side
+    _check(0 < side <= 1, "augment.crop_min_side", side, "a number in (0, 1]")
+    for name in (
+        *("head.dropout", "train.momentum", "train.ema"),
+        *("augment.colour", "augment.cutout"),
+    ):
         _check(0 <= _get(config, name) < 1, name, _get(config, name), "a number in [0, 1)")
     for name in ("data.shortest_sides", "head.hidden", "detection.shortest_sides"):
         values = _get(config, name)
@@ -142,6 +147,13 @@ def validate(config: ConfigDict) -> None:
     steps = config.train.decay_steps
     ok = all(isinstance(v, int) and v >= 0 for v in steps) and list(steps) == sorted(steps)
     _check(ok, "train.decay_steps", steps, "whole numbers >= 0 in ascending order")
+    patience = config.train.patience
+    _check(
+        not patience or config.train.eval_every > 0,
+        "train.patience",
+        patience,
+        "0 with train.eval_every 0: it counts evaluations",
+    )
     _check(config.seed < 2**31, "seed", config.seed, "less than 2^31")
 
 

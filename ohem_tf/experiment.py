@@ -8,7 +8,9 @@ from typing import Any
 import keras
 from ml_collections import ConfigDict
 
+from ohem_tf.arrays import Array
 from ohem_tf.config import FREE, differences, paper, validate
+from ohem_tf.data import statistics
 from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.data.reader import RecordReader
 from ohem_tf.errors import InputError, first_line
@@ -21,7 +23,7 @@ from ohem_tf.models.rpn import RegionProposalNetwork
 from ohem_tf.reweighting import ImportanceReweighting
 from ohem_tf.sampler import Sampler
 from ohem_tf.sampling import HeuristicSampling, IoUBalancedSampling
-from ohem_tf.settings import DetectionSettings, RPNSettings
+from ohem_tf.settings import AugmentSettings, DetectionSettings, RPNSettings
 from ohem_tf.training.loss_scale import LossScaledSGD
 from ohem_tf.training.optimizer import CaffeSGD, StepDecay
 from ohem_tf.workdir import CONFIG, checkpoint_path, has_checkpoint, load_saved, restore
@@ -100,12 +102,26 @@ def build_sampler(config: ConfigDict) -> Sampler:
     return HardMining(rois_per_image, **options, before=before)
 
 
-def build_optimizer(config: ConfigDict) -> CaffeSGD:
-    """The solver of a config."""
+def target_statistics(config: ConfigDict, records: RecordReader) -> tuple[Array, Array]:
+    """Mean and std of the regression targets, for `RoIHead.set_target_statistics`."""
+    if config.head.target_normalisation == "fixed":
+        return statistics.fixed_target_statistics(len(records.classes))
+    with_flips = config.data.flip != "none"
+    return statistics.target_statistics(
+        records, config.data.max_proposals, with_flips, config.fg_iou, config.data.crowd_ioa
+    )
+
+
+def build_optimizer(
+    config: ConfigDict, schedule: keras.optimizers.schedules.LearningRateSchedule | None = None
+) -> CaffeSGD:
+    """The solver of a config; with another schedule than its own, if one is given."""
     train = config.train
-    schedule = StepDecay(train.learning_rate, train.decay_steps, train.gamma, train.warmup_steps)
+    schedule = schedule or StepDecay(
+        train.learning_rate, train.decay_steps, train.gamma, train.warmup_steps
+    )
     solver = LossScaledSGD if config.dtype == "float16" else CaffeSGD
-    return solver(schedule, train.momentum, train.weight_decay)
+    return solver(schedule, train.momentum, train.weight_decay, train.ema)
 
 
 def training_stream(config: ConfigDict, records: RecordReader) -> TrainingStream:
@@ -119,6 +135,7 @@ def training_stream(config: ConfigDict, records: RecordReader) -> TrainingStream
         config.data.flip,
         config.data.max_proposals,
         config.data.crowd_ioa,
+        AugmentSettings(**config.augment),
     )
 
 
@@ -177,7 +194,9 @@ def check_workdir(
             f"--workdir: {workdir} was trained for {', '.join(before)}, but {config.data.dir} has "
             f"{', '.join(classes)}; give another --workdir"
         )
-    fields = differences(trained_config(None, {}, workdir), config, FREE | {"train.steps"})
+    fields = differences(
+        trained_config(None, {}, workdir), config, FREE | {"train.steps", "train.patience"}
+    )
     changed = [f"config.{name} (there: {old}, now: {new})" for name, (old, new) in fields.items()]
     if changed and not force:
         raise InputError(

@@ -50,6 +50,27 @@ class DataSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class AugmentSettings:
+    """Random changes to training images beside flips and scales; all off, as in the paper.
+
+    Attributes:
+      scale: s; the shortest side is multiplied by a factor between 1 / (1 + s) and 1 + s.
+      crop: probability that a window around one object at least is cut out. Objects and proposals
+        of which less than half lies in it are gone.
+      crop_min_side: the least height and width of the window, as a share of the image's.
+      colour: s; brightness, contrast and saturation change by up to this share, hue by up to a
+        tenth of it of the circle.
+      cutout: side of a square that is painted over, as a share of the image's shortest side.
+    """
+
+    scale: float = 0.0
+    crop: float = 0.0
+    crop_min_side: float = 0.5
+    colour: float = 0.0
+    cutout: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class BackboneSettings:
     """The conv network; the fields are the arguments of `models.backbones.build`."""
 
@@ -251,6 +272,11 @@ class TrainSettings:
       keep_checkpoints: the last few that are kept.
       snapshot_every: weights are kept for good every this many steps; 0: none.
       eval_every: mAP on the eval split every this many steps; 0: only at the end.
+      patience: training ends after this many evaluations in a row without a better mAP; 0: never
+        before `steps`. The learning rate falls by `decay_steps` alone: leave time for that.
+      ema: momentum of a moving average of the weights, such as 0.999 (over a shorter past in the
+        first steps), which evaluations, snapshots, best weights and detection then take instead of
+        the weights; 0: none, as in the paper.
       deterministic: TensorFlow's operations add up in a fixed order (a little slower), so that two
         runs on the same machine, or one that was interrupted, agree to the bit. An operation that
         has no such form on a GPU ends training, and is named.
@@ -270,6 +296,8 @@ class TrainSettings:
     keep_checkpoints: int = 3
     snapshot_every: int = 0
     eval_every: int = 10000
+    patience: int = 0
+    ema: float = 0.0
     deterministic: bool = False
 
 
@@ -357,6 +385,7 @@ class Experiment:
     seed: int = 0
     dtype: str = "float32"
     data: DataSettings = DataSettings()
+    augment: AugmentSettings = AugmentSettings()
     backbone: BackboneSettings = BackboneSettings()
     pyramid: PyramidSettings = PyramidSettings()
     proposals: str = "records"

@@ -23,26 +23,24 @@ from ml_collections import ConfigDict, config_flags
 from ohem_tf import experiment
 from ohem_tf.allocator import keep_freed_memory
 from ohem_tf.config import validate
-from ohem_tf.data import statistics
 from ohem_tf.data.ground_truth import ground_truth
 from ohem_tf.data.joined import check_classes, open_split
-from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.data.reader import RecordReader
 from ohem_tf.data.skipping import SkippingReader
 from ohem_tf.data.splits import ON_BAD_RECORD
-from ohem_tf.errors import InputError, WriteError, run
+from ohem_tf.errors import InputError, run
 from ohem_tf.evaluation.report import metrics
 from ohem_tf.files import make_folder, owned
+from ohem_tf.fitting import fit
 from ohem_tf.inference.predict import Predictor, predict_split
-from ohem_tf.interruption import Interrupted, Interruption
+from ohem_tf.interruption import Interruption
 from ohem_tf.models.fast_rcnn import FastRCNN
-from ohem_tf.models.roi_network import NON_FINITE
-from ohem_tf.training import callbacks, dump, workers
-from ohem_tf.training.distribution import distributed_batches, strategy_for
+from ohem_tf.rehearsal import rehearse
+from ohem_tf.training import callbacks, workers
+from ohem_tf.training.distribution import strategy_for
 from ohem_tf.training.log import TrainingLog
 from ohem_tf.workdir import (
     CHECKPOINTS,
-    NON_FINITE_STEP,
     TENSORBOARD,
     has_checkpoint,
     save_config,
@@ -93,6 +91,11 @@ def train(
         records = SkippingReader(records)
     held_out = open_split(config.data.dir, config.data.eval_split, fields[1], annotated=False)
     check_classes(fields[1], held_out.classes, fields[0], records.classes)
+    if config.train.patience and not (held_out.annotated and strategy == "mirrored"):
+        raise InputError(
+            f"config.train.patience is {config.train.patience}; it needs config.data.eval_split "
+            "with annotations, and --strategy=mirrored; set it to 0"
+        )
     for field, split in zip(fields, (records, held_out), strict=True):
         experiment.check_proposals(config, split, field)
     make_folder(workdir, "workdir")
@@ -125,103 +128,33 @@ def train(
         resumed = checkpoints.restore()
         first_step = model.step
         if not resumed:
-            model.roi_head.set_target_statistics(*_target_statistics(config, records))
+            model.roi_head.set_target_statistics(*experiment.target_statistics(config, records))
         if strategy == "multiworker":
             workers.agree(distribution, _in_common(config, records, first_step))
         stop = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs: interruption.check()
         )
         around: list[keras.callbacks.Callback] = [stop]
+        ended = ""
+        if first_step >= config.train.steps:
+            ended = f"already trained for {first_step} steps"
         if log is not None:
-            if first_step < config.train.steps:
-                save_config(config, overrides or {}, records.classes, workdir)
             keepers = _keepers(config, workdir, model, held_out, log, interruption)
-            if first_step >= config.train.steps:
-                print(f"{workdir}: already trained for {first_step} steps")
-                for callback in keepers:  # if it was interrupted there
-                    callback.finish(model)
+            for keeper in keepers:
+                if isinstance(keeper, callbacks.Evaluation):
+                    ended = ended or keeper.ended_early(first_step)
+            if ended:
+                print(f"{workdir}: {ended}")
+                for keeper in keepers:  # if it was interrupted there
+                    keeper.finish(model)
             elif resumed:
                 print(f"resuming from {checkpoints.latest}")
             around = [log, checkpoints, stop, *keepers, callbacks.Progress()]
-        if first_step < config.train.steps:
-            _fit(config, workdir, model, distribution, records, around, checkpoints, interruption)
+        if not ended:
+            if chief:
+                save_config(config, overrides or {}, records.classes, workdir)
+            fit(config, workdir, model, distribution, records, around, checkpoints, interruption)
         return model
-
-
-def _fit(
-    config: ConfigDict,
-    workdir: str,
-    model: FastRCNN,
-    distribution: tf.distribute.Strategy,
-    records: RecordReader,
-    around: Sequence[keras.callbacks.Callback],
-    checkpoints: callbacks.Checkpoints,
-    interruption: Interruption,
-) -> None:
-    """The training steps that are left; see `train` for how they can end."""
-    first_step, stream = model.step, experiment.training_stream(config, records)
-    chief = checkpoints in around
-    several = isinstance(distribution, tf.distribute.MultiWorkerMirroredStrategy)
-    try:
-        with interruption.held_back():
-            model.fit(
-                distributed_batches(distribution, stream, first_step),
-                steps_per_epoch=config.train.steps - first_step,
-                callbacks=list(around),
-                verbose="auto" if chief else 0,
-                shuffle=False,
-            )
-            if several:  # the others stay until the chief has written everything
-                workers.agree(distribution, {"the last step": model.step})
-    except Interrupted:
-        print(flush=True)  # ends the line of the progress bar
-        if chief and model.step > first_step:
-            checkpoints.save()
-        raise
-    except WriteError as error:
-        raise InputError(f"{error}; training stopped, {_last_good(checkpoints)}") from error
-    except tf.errors.OpError as error:
-        if NON_FINITE in str(error):
-            step = model.step
-            images = ", ".join(stream.image_ids(step))
-            look = _dump(config, model, stream, workdir) if chief else ""
-            raise InputError(
-                f"the loss is not finite in step {step + 1}, images {images}; training stopped, "
-                f"{_last_good(checkpoints)}; a lower config.train.learning_rate or more "
-                f"config.train.warmup_steps may help{look}"
-            ) from error
-        if several and isinstance(error, workers.PEER_ERRORS):
-            raise InputError(
-                f"another worker is gone ({type(error).__name__}); start all workers again to go "
-                f"on; {_last_good(checkpoints)}"
-            ) from error
-        try:
-            stream.check(model.step)
-        except InputError as damage:
-            raise InputError(
-                f"{damage} (--on_bad_record=skip goes on without it); {_last_good(checkpoints)}"
-            ) from error
-        raise
-    finally:
-        if isinstance(records, SkippingReader):
-            print(records.summary(), flush=True)
-
-
-def _dump(config: ConfigDict, model: FastRCNN, stream: TrainingStream, workdir: str) -> str:
-    """Keeps the step that `model` cannot do, and says how to look into it."""
-    path, step = os.path.join(workdir, NON_FINITE_STEP), model.step
-    (batch,) = stream.dataset(step).take(1).as_numpy_iterator()
-    weights = [variable.numpy() for variable in model.weights]
-    ids, classes = stream.image_ids(step), stream.records.classes
-    try:
-        dump.write(dump.Dump(step, config.to_dict(), classes, ids, batch, weights), path)
-    except WriteError as error:
-        return f" ({error})"
-    return f"; python -m ohem_tf.debug_step {path} says which RoIs it is"
-
-
-def _last_good(checkpoints: callbacks.Checkpoints) -> str:
-    return f"last good checkpoint: {checkpoints.latest or 'none yet'}"
 
 
 def _how_to_go_on(workdir: str) -> str:
@@ -271,17 +204,9 @@ def _keepers(
                 config.evaluation.iou_threshold,
             )
 
-    evaluation = callbacks.Evaluation(workdir, config.train.eval_every, evaluate, log)
+    every, patience = config.train.eval_every, config.train.patience
+    evaluation = callbacks.Evaluation(workdir, every, evaluate, log, patience)
     return [snapshots, evaluation]
-
-
-def _target_statistics(config: ConfigDict, records: RecordReader) -> tuple:
-    if config.head.target_normalisation == "fixed":
-        return statistics.fixed_target_statistics(len(records.classes))
-    with_flips = config.data.flip != "none"
-    return statistics.target_statistics(
-        records, config.data.max_proposals, with_flips, config.fg_iou, config.data.crowd_ioa
-    )
 
 
 def define_flags() -> None:
@@ -301,6 +226,11 @@ def define_flags() -> None:
         "mirrored: the devices of this machine. multiworker: those of several machines, which "
         "TF_CONFIG lists; the same command on each of them.",
     )
+    flags.DEFINE_bool(
+        "dry_run",
+        False,
+        "Do a few steps and say what all takes: shapes, parameters, memory, time. Writes nothing.",
+    )
     flags.DEFINE_bool("force", False, "Go on in a --workdir that was trained with other settings.")
     flags.DEFINE_enum(
         "on_bad_record",
@@ -313,6 +243,9 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
     """Entry point of the binary."""
     given = flags.FLAGS
+    if given.config is not None and given.dry_run:
+        print(rehearse(given.config, given.devices))
+        return
     if given.config is None or given.workdir is None:
         raise InputError("give --config=configs/NAME.py and --workdir=DIR")
     overrides = config_flags.get_override_values(given["config"])

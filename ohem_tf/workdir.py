@@ -34,6 +34,7 @@ NON_FINITE_STEP = "non_finite.npz"
 ROI_LOSS = "roi_loss.json"
 SNAPSHOTS = "snapshots"
 TENSORBOARD = "tensorboard"
+_AVERAGES = "averages"  # in a checkpoint
 _HEADER_BYTES = 4096  # of an array in HDF5, at most
 _VERSIONED = ("tensorflow", "keras", "numpy", "opencv-contrib-python-headless")
 
@@ -96,12 +97,16 @@ def checkpoint_of(
 ) -> tf.train.Checkpoint:
     """The state of a run, as plain lists of variables: weights, then momentum and step; and `more`.
 
+    With moving averages, those of the trainable weights a second time, for `restore` to find.
+
     Not the objects themselves: TensorFlow would find the variables of a Keras model by walking its
     attributes, and silently miss some where only the optimizer refers to them.
     """
     state = {"weights": [variable.value for variable in model.weights], **more}
     if optimizer is not None:
         state["optimizer"] = [variable.value for variable in optimizer.variables]
+        if averages := getattr(optimizer, "averages", []):
+            state[_AVERAGES] = [variable.value for variable in averages]
     return tf.train.Checkpoint(**state)
 
 
@@ -168,7 +173,9 @@ def repair_best(workdir: str) -> None:
 
 
 def restore(model: FastRCNN, path: str) -> None:
-    """Loads a checkpoint (`.../ckpt-2000`) or a `.weights.h5` file into `model`.
+    """Loads a checkpoint (`.../ckpt-2000`) or a `.weights.h5` file into `model`, for use.
+
+    Of a training with moving averages, those.
 
     Raises:
       InputError: no such checkpoint, or one of another architecture.
@@ -179,6 +186,10 @@ def restore(model: FastRCNN, path: str) -> None:
         else:
             status = checkpoint_of(model).restore(path)
             status.assert_existing_objects_matched().expect_partial()
+            if any(name.startswith(f"{_AVERAGES}/") for name, _ in tf.train.list_variables(path)):
+                trained = [variable.value for variable in model.trainable_variables]
+                status = tf.train.Checkpoint(**{_AVERAGES: trained}).restore(path)
+                status.assert_existing_objects_matched().expect_partial()
     except (OSError, ValueError, AssertionError, tf.errors.OpError) as error:
         reason = first_line(error)
         raise InputError(

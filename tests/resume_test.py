@@ -30,6 +30,7 @@ from ohem_tf.workdir import CHECKPOINTS
 SETTINGS = {
     "train.steps": 60,
     "train.deterministic": True,
+    "train.ema": 0.9,
     "train.images_per_step": 1,
     "train.rois_per_step": 8,
     "train.decay_steps": (40,),

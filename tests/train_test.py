@@ -351,6 +351,19 @@ def test_bad_settings_end_before_training(dataset, tmp_path, field, value, words
     assert not (tmp_path / "workdir" / "config.json").exists()
 
 
+def test_patience_needs_evaluations(tmp_path):
+    splits = {name: [tiny.make_record(0, 64, 80, objects=1)] for name in ("train", "val")}
+    data = tiny.write_dataset(tmp_path, splits, annotated=False)
+    info = json.loads((data / "dataset.json").read_text())
+    info["splits"]["train"]["annotated"] = True
+    files.write_json(data / "dataset.json", info)
+    with pytest.raises(InputError, match=r"train\.patience is 2; .* with annotations"):
+        train(
+            tiny.config(data, **{"train.patience": 2, "train.eval_every": 1}),
+            str(tmp_path / "workdir"),
+        )
+
+
 @pytest.mark.slow
 def test_a_workdir_of_other_settings_stays_as_it_is_unless_forced(trained, config, tmp_path):
     workdir, _ = trained

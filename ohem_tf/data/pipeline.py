@@ -13,8 +13,12 @@ import tensorflow as tf
 from ohem_tf import boxes as box_ops
 from ohem_tf import images
 from ohem_tf.arrays import Array
+from ohem_tf.data import augmentation
 from ohem_tf.data.reader import RecordReader
 from ohem_tf.data.records import parse_example
+from ohem_tf.settings import AugmentSettings
+
+_NO_AUGMENTATION = AugmentSettings()
 
 
 class Choice(NamedTuple):
@@ -47,6 +51,7 @@ class TrainingStream:
       flip: "double": an epoch holds each image and its flipped copy, as in the release; "random":
         each image is flipped with probability 0.5; "none".
       max_proposals, crowd_ioa: see `training_proposals`.
+      augment: further random changes.
     """
 
     records: RecordReader
@@ -57,6 +62,7 @@ class TrainingStream:
     flip: str = "double"
     max_proposals: int = 0
     crowd_ioa: float = 0.7
+    augment: AugmentSettings = _NO_AUGMENTATION
 
     def choice(self, position: int) -> Choice:
         """What stands at `position`."""
@@ -97,8 +103,8 @@ class TrainingStream:
             image [N, H, W, 3] float32 RGB in 0..255, resized, zeros at the bottom and right
             size [N, 2] int32 height and width of each resized image without the padding
             scale [N] float32 factor from original to resized pixels
-            proposals [N, R, 4], gt_boxes [N, G, 4] float32 pixels of the *original* (flipped)
-              image; the step scales them for RoI pooling only
+            proposals [N, R, 4], gt_boxes [N, G, 4] float32 pixels of the *original* (cut,
+              flipped) image; the step scales them for RoI pooling only
             gt_classes [N, G] int32; difficult and crowd objects are left out
             proposals_mask [N, R], gt_mask [N, G] bool: False where padded
             position [N] int64 position in the stream
@@ -115,7 +121,7 @@ class TrainingStream:
             serialized, flipped, side = (
                 tf.ensure_shape(x, []) for x in (serialized, flipped, side)
             )
-            example = self._example(parse_example(serialized), flipped, side)
+            example = self._example(parse_example(serialized), flipped, side, position)
             return {**example, "position": position}
 
         per_replica = self.images_per_step // (workers * replicas)
@@ -134,12 +140,15 @@ class TrainingStream:
         return dataset.prefetch(tf.data.AUTOTUNE)
 
     def _example(
-        self, record: dict[str, tf.Tensor], flipped: tf.Tensor, side: tf.Tensor
+        self,
+        record: dict[str, tf.Tensor],
+        flipped: tf.Tensor,
+        side: tf.Tensor,
+        position: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        image, scale = images.resize(images.decode(record["encoded"]), side, self.longest_side)
-        image = tf.cond(flipped, lambda: image[:, ::-1], lambda: image)
         counted = tf.logical_not(tf.logical_or(record["difficult"], record["crowd"]))
         gt_boxes = tf.boolean_mask(record["boxes"], counted)
+        gt_classes = tf.boolean_mask(record["classes"], counted)
         proposals = training_proposals(
             record["proposals"],
             record["boxes"],
@@ -147,9 +156,24 @@ class TrainingStream:
             self.max_proposals,
             self.crowd_ioa,
         )
+        image, augment = images.decode(record["encoded"]), self.augment
+        seed = tf.stack([self.seed, tf.cast(position, tf.int32)])
+        if augment.crop:
+            image, gt_boxes, gt_classes, proposals = augmentation.crop(
+                image, gt_boxes, gt_classes, proposals, seed, augment
+            )
+        width = tf.shape(image)[1]
+        if augment.scale:
+            side = tf.cast(side, tf.float32) * augmentation.scale_factor(seed, augment.scale)
+        image, scale = images.resize(image, side, self.longest_side)
+        image = tf.cond(flipped, lambda: image[:, ::-1], lambda: image)
+        if augment.colour:
+            image = augmentation.colour(image, seed, augment.colour)
+        if augment.cutout:
+            image = augmentation.cutout(image, seed, augment.cutout)
 
         def orient(boxes: tf.Tensor) -> tf.Tensor:
-            return tf.where(flipped, box_ops.flip(boxes, record["width"]), boxes)
+            return tf.where(flipped, box_ops.flip(boxes, width), boxes)
 
         return {
             "image": image,
@@ -158,7 +182,7 @@ class TrainingStream:
             "proposals": orient(proposals),
             "proposals_mask": tf.ones(tf.shape(proposals)[:1], tf.bool),
             "gt_boxes": orient(gt_boxes),
-            "gt_classes": tf.boolean_mask(record["classes"], counted),
+            "gt_classes": gt_classes,
             "gt_mask": tf.ones(tf.shape(gt_boxes)[:1], tf.bool),
         }
 

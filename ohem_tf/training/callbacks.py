@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from ohem_tf.errors import InputError, WriteError, first_line
 from ohem_tf.training.log import LogWindow, TrainingLog
+from ohem_tf.training.optimizer import averaged
 from ohem_tf.workdir import (
     CHECKPOINTS,
     checkpoint_of,
@@ -36,15 +37,23 @@ class Progress(keras.callbacks.ProgbarLogger):
 class Evaluation(keras.callbacks.Callback):
     """mAP on the eval split every `every` steps and at the end; keeps the weights of the best.
 
+    Ends training after `patience` evaluations in a row without a better one, if that is not 0.
+
     An evaluation is done once its line stands in the log, which is written last: a run that was
     killed before that does it again when it resumes.
     """
 
     def __init__(
-        self, workdir: str, every: int, evaluate: Callable[[], dict], log: TrainingLog
+        self,
+        workdir: str,
+        every: int,
+        evaluate: Callable[[], dict],
+        log: TrainingLog,
+        patience: int = 0,
     ) -> None:
         """`every` 0 evaluates only at the end; `evaluate` returns metrics that hold "mAP"."""
         super().__init__()
+        self._patience = patience
         self._workdir = workdir
         self._every = every
         self._evaluate = evaluate
@@ -63,6 +72,9 @@ class Evaluation(keras.callbacks.Callback):
         if self._every and self.model.step % self._every == 0:
             print(flush=True)  # ends the line of the progress bar
             self._run()
+            if reason := self.ended_early(self.model.step):
+                print(reason, flush=True)
+                self.model.stop_training = True
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Evaluates the final weights."""
@@ -76,17 +88,33 @@ class Evaluation(keras.callbacks.Callback):
         repair_best(self._workdir)
         self._run_unless_done()
 
+    def ended_early(self, step: int) -> str:
+        """Why training ends after `step` updates, before its last; "" if it does not."""
+        found = {at: value for at, value in self._log.read(_MEAN_AP).items() if at <= step}
+        if not self._patience or step not in found:
+            return ""
+        best = max(found, key=lambda at: (found[at], -at))
+        if sum(at > best for at in found) < self._patience:
+            return ""
+        return (
+            f"training ends early: no better mAP than {found[best]:.4f} of step {best} in "
+            f"{self._patience} evaluations (config.train.patience)"
+        )
+
     def _run_unless_done(self) -> None:
         if self.model.step not in self._log.read(_MEAN_AP):
             self._run()
 
     def _run(self) -> None:
         self._evaluated = step = self.model.step
-        mean_ap = self._evaluate()["mAP"]
-        if mean_ap is not None:
+        with averaged(self.model):
+            mean_ap = self._evaluate()["mAP"]
             earlier = self._log.read(_MEAN_AP)
-            if all(mean_ap > value for at, value in earlier.items() if at < step):
+            if mean_ap is not None and all(
+                mean_ap > value for at, value in earlier.items() if at < step
+            ):
                 save_best(self.model, self._workdir, step, mean_ap)
+        if mean_ap is not None:
             self._log.write(step, {_MEAN_AP: mean_ap})
             print(f"step {step}: mAP {mean_ap:.4f}", flush=True)
         self._log.restart_clock()
@@ -225,4 +253,5 @@ class Snapshots(keras.callbacks.Callback):
         self._saved = step = self.model.step
         path = snapshot_path(self._workdir, step)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        save_weights(self.model, path)
+        with averaged(self.model):
+            save_weights(self.model, path)

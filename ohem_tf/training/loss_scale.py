@@ -34,11 +34,12 @@ class LossScaledSGD(CaffeSGD):
         learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.001,
         momentum: float = 0.9,
         weight_decay: float = 0.0005,
+        ema: float = 0.0,
         initial_scale: float = 2.0**15,
         growth_steps: int = 2000,
     ) -> None:
         """Args as of `CaffeSGD`; the defaults of the scale are Keras'."""
-        super().__init__(learning_rate, momentum, weight_decay)
+        super().__init__(learning_rate, momentum, weight_decay, ema)
         self._initial_scale = initial_scale
         self._growth_steps = growth_steps
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -18,6 +19,9 @@ class CaffeSGD(keras.optimizers.SGD):
     weaker at momentum 0.9), and once per update: it is added after the gradients of the replicas
     are summed. Multipliers as in the Fast R-CNN and OHEM prototxts: biases learn at twice the
     rate; biases of the RoI head are not decayed, those of the conv layers are.
+
+    Attributes:
+      averages: with `ema`, the moving average of each variable, in their order; else empty.
     """
 
     def __init__(
@@ -25,16 +29,30 @@ class CaffeSGD(keras.optimizers.SGD):
         learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.001,
         momentum: float = 0.9,
         weight_decay: float = 0.0005,
+        ema: float = 0.0,
     ) -> None:
+        """As Keras' SGD, and:
+
+        Args:
+          learning_rate, momentum: see above.
+          weight_decay: see above.
+          ema: momentum of moving averages of the variables, see `averaged`; 0: none. In update t
+            (from 0) it is t / (t + 9) at most, so that the first updates do not linger.
+        """
         super().__init__(learning_rate=learning_rate, momentum=momentum, name="caffe_sgd")
         self._l2 = weight_decay  # not `weight_decay`: Keras would apply that by itself
+        self._ema = ema  # nor its `use_ema`: it overwrites the weights at the end of `fit`
         self._multipliers: list[tuple[float, float]] = []
+        self.averages: list[keras.Variable] = []
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        """Creates the momentum of each variable and looks up its multipliers."""
-        if not self.built:
-            self._multipliers = [multipliers(variable.path) for variable in variables]
+        """Creates the momentum of each variable, and its average, and looks up its multipliers."""
+        if self.built:
+            return
+        self._multipliers = [multipliers(variable.path) for variable in variables]
         super().build(variables)
+        if self._ema:
+            self.averages = [self.add_variable_from_reference(x, "average") for x in variables]
 
     def update_step(
         self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor
@@ -44,17 +62,23 @@ class CaffeSGD(keras.optimizers.SGD):
         lr_mult, decay_mult = self._multipliers[index]
         rate = lr_mult * learning_rate
         gradient = gradient + self._l2 * decay_mult * variable
-        if not self.momentum:
-            variable.assign_sub(rate * gradient)
-            return
-        # One fused pass over the memory of v and w; fc6 of VGG16 alone has 103 million weights.
-        tf.raw_ops.ResourceApplyKerasMomentum(
-            var=variable.handle,
-            accum=self.momentums[index].value.handle,
-            lr=rate,
-            grad=gradient,
-            momentum=self.momentum,
-        )
+        if self.momentum:
+            # One fused pass over the memory of v and w; fc6 of VGG16 alone has 103 million weights.
+            update = tf.raw_ops.ResourceApplyKerasMomentum(
+                var=variable.handle,
+                accum=self.momentums[index].value.handle,
+                lr=rate,
+                grad=gradient,
+                momentum=self.momentum,
+            )
+        else:
+            update = variable.assign_sub(rate * gradient)
+        if self._ema:
+            step = tf.cast(self.iterations, tf.float32)
+            kept = tf.minimum(self._ema, step / (step + 9.0))
+            average = self.averages[index].value
+            with tf.control_dependencies([update] if update is not None else []):
+                average.assign_sub((1.0 - kept) * (average - variable))
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
@@ -63,7 +87,26 @@ class CaffeSGD(keras.optimizers.SGD):
             "learning_rate": config["learning_rate"],
             "momentum": config["momentum"],
             "weight_decay": self._l2,
+            "ema": self._ema,
         }
+
+
+@contextlib.contextmanager
+def averaged(model: keras.Model) -> Iterator[None]:
+    """A context within which the weights of `model` are their moving averages, if it has those."""
+    averages = getattr(model.optimizer, "averages", [])
+    if not averages or not int(tf.convert_to_tensor(model.optimizer.iterations)):
+        yield
+        return
+    variables = model.trainable_variables
+    kept = [variable.numpy() for variable in variables]
+    for variable, average in zip(variables, averages, strict=True):
+        variable.assign(average)
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, kept, strict=True):
+            variable.assign(value)
 
 
 def multipliers(path: str) -> tuple[float, float]:

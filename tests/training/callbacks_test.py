@@ -14,6 +14,7 @@ from ohem_tf import workdir as workdir_module
 from ohem_tf.errors import InputError, WriteError
 from ohem_tf.training import callbacks
 from ohem_tf.training.log import TrainingLog
+from ohem_tf.training.optimizer import CaffeSGD
 from ohem_tf.workdir import CHECKPOINTS, restore, save_weights, snapshot_path, snapshots
 
 RATE = 1 / 64  # what a step takes off every weight
@@ -249,11 +250,11 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path, file):
         log.write(20, {"loss": 1.0})
 
 
-def evaluation(workdir, mean_aps, every=2):
+def evaluation(workdir, mean_aps, every=2, patience=0):
     """Evaluation that finds `mean_aps`, one after the other."""
     log = TrainingLog(str(workdir), images_per_step=2, log_every=10)
     found = iter(mean_aps)
-    return callbacks.Evaluation(str(workdir), every, lambda: {"mAP": next(found)}, log)
+    return callbacks.Evaluation(str(workdir), every, lambda: {"mAP": next(found)}, log, patience)
 
 
 def test_the_best_weights_are_those_of_the_first_highest_map(tmp_path):
@@ -270,6 +271,77 @@ def test_a_finished_run_is_evaluated_only_if_it_was_not(tmp_path):
     evaluation(tmp_path, [0.5]).finish(model)
     assert json.loads((tmp_path / "best.json").read_text()) == {"step": 3, "mAP": 0.5}
     evaluation(tmp_path, []).finish(model)
+
+
+@pytest.mark.parametrize(
+    ("patience", "mean_aps"),
+    [
+        (1, [0.3, 0.5, 0.4]),
+        (2, [0.3, 0.5, 0.6, 0.6, 0.5]),
+        (3, [0.3, 0.5, 0.4, 0.4, 0.6, 0.5]),  # never: these are all evaluations
+        (0, [0.5, 0.4, 0.3, 0.2, 0.1, 0.0]),  # nor here
+    ],
+)
+def test_training_ends_when_patience_does(tmp_path, capsys, patience, mean_aps):
+    model = new_model()
+    train(model, 12, evaluation(tmp_path, mean_aps, 2, patience))
+    assert model.step == 2 * len(mean_aps)
+    assert ("training ends early" in capsys.readouterr().out) == (len(mean_aps) < 6)
+
+
+def test_a_run_that_ended_early_says_so_again(tmp_path):
+    train(new_model(), 12, evaluation(tmp_path, [0.5, 0.4, 0.3], 2, patience=2))
+    again = evaluation(tmp_path, [], 2, patience=2)
+    assert "no better mAP than 0.5000 of step 2 in 2 evaluations" in again.ended_early(6)
+    assert again.ended_early(4) == ""  # it was killed, and resumes from there
+    assert again.ended_early(5) == ""  # no evaluation
+    assert evaluation(tmp_path, [], 2, patience=3).ended_early(6) == ""
+
+
+def averaging_model():
+    model = tiny.model()
+    model.compile(optimizer=CaffeSGD(RATE, 0.0, 0.0, ema=0.9), run_eagerly=True)
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def test_what_is_kept_for_use_holds_the_averages(tmp_path):
+    model = averaging_model()
+    start = [x.numpy() for x in model.trainable_variables]
+    seen = []
+
+    def evaluate():
+        seen.append([x.numpy() for x in model.trainable_variables])
+        return {"mAP": 0.5}
+
+    log = TrainingLog(str(tmp_path), images_per_step=2, log_every=10)
+    keepers = [
+        callbacks.Checkpoints(model, str(tmp_path), every=4, keep=1),
+        callbacks.Snapshots(str(tmp_path), 4),
+        callbacks.Evaluation(str(tmp_path), 4, evaluate, log),
+    ]
+    train(model, 4, *keepers)
+    average, kept_now = 0.0, [0.0, 1 / 10, 2 / 11, 3 / 12]
+    for step, kept in enumerate(kept_now, 1):
+        average = kept * average + (1 - kept) * step  # of how often the rate was taken off
+    files = [
+        tf.train.latest_checkpoint(str(tmp_path / CHECKPOINTS)),
+        str(tmp_path / "best.weights.h5"),
+        snapshot_path(str(tmp_path), 4),
+    ]
+    for path in files:
+        found = tiny.model()
+        restore(found, path)
+        for i, variable in enumerate(found.trainable_variables):
+            folded = 0.2 if path.endswith("h5") and "bbox_pred" in variable.path else 1
+            rate = RATE * (2 if variable.path.endswith("bias") else 1)
+            expected = start[i] - rate * average
+            np.testing.assert_allclose(variable.numpy(), folded * expected, atol=1e-6)
+            np.testing.assert_allclose(seen[0][i], expected, atol=1e-6)
+            # The training goes on with the weights themselves.
+            np.testing.assert_allclose(
+                model.trainable_variables[i].numpy(), start[i] - 4 * rate, atol=1e-6
+            )
 
 
 MEAN_AP = {2: 0.3, 4: 0.5, 6: 0.4, 7: 0.6}  # of the weights of a step, evaluated every 2 steps

@@ -75,10 +75,14 @@ def rates_by_hand():
 
 
 def train_by_hand():
-    """Caffe's SGDSolver: Regularize (adds the decay), ComputeUpdateValue (momentum), Update."""
+    """Caffe's SGDSolver: Regularize (adds the decay), ComputeUpdateValue (momentum), Update.
+
+    Returns the weights after each update, {path: array}.
+    """
     model = TwoLayers()
     paths = [v.path for v in model.trainable_variables]
     history = [np.zeros(v.shape) for v in model.trainable_variables]
+    after = []
     for rate, (x, y) in zip(rates_by_hand(), batches(), strict=True):
         gradients = [g.numpy().astype(np.float64) for g in gradients_of(model, x, y, 4)]
         for i, (path, variable) in enumerate(zip(paths, model.trainable_variables, strict=True)):
@@ -87,7 +91,8 @@ def train_by_hand():
             diff = gradients[i] + DECAY * decay_mult * weight
             history[i] = 0.9 * history[i] + rate * lr_mult * diff
             variable.assign(weight - history[i])
-    return dict(zip(paths, model.get_weights(), strict=True))
+        after.append(dict(zip(paths, model.get_weights(), strict=True)))
+    return after
 
 
 def train(optimizer, strategy=None):
@@ -127,8 +132,13 @@ def largest_difference(a, b):
 
 
 @pytest.fixture(scope="module")
-def expected():
+def by_hand():
     return train_by_hand()
+
+
+@pytest.fixture(scope="module")
+def expected(by_hand):
+    return by_hand[-1]
 
 
 def test_20_updates_equal_caffes(expected):
@@ -140,6 +150,24 @@ def test_2_replicas_give_the_weights_of_1(expected):
     assert strategy.num_replicas_in_sync == 2
     # The gradients are summed and the decay counts once: twice would differ by far more.
     assert largest_difference(train(caffe_sgd, strategy), expected) < 2e-6
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_averages_follow_the_weights(by_hand, devices):
+    made = []
+
+    def averaging():
+        made.append(CaffeSGD(schedule(), momentum=0.9, weight_decay=DECAY, ema=0.6))
+        return made[0]
+
+    weights = train(averaging, tiny.mirrored(devices))
+    assert largest_difference(weights, by_hand[-1]) < 2e-6  # as without averages
+    expected = dict.fromkeys(PROTOTXT, 0.0)
+    for step, after in enumerate(by_hand):
+        kept = min(0.6, step / (step + 9))  # 0 in the first update, 0.6 from the 14th on
+        expected = {path: kept * expected[path] + (1 - kept) * after[path] for path in PROTOTXT}
+    found = dict(zip(weights, (x.numpy() for x in made[0].averages), strict=True))
+    assert largest_difference(found, expected) < 2e-6
 
 
 def test_decay_alone_reaches_what_the_prototxt_decays():

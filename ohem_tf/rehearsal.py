@@ -1,0 +1,118 @@
+"""A few training steps that leave nothing behind: shapes, parameters, memory and time of a run."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+
+import keras
+import tensorflow as tf
+from ml_collections import ConfigDict
+from tabulate import tabulate
+
+from ohem_tf import experiment
+from ohem_tf.allocator import keep_freed_memory, peak_bytes
+from ohem_tf.config import validate
+from ohem_tf.data.joined import check_classes, open_split
+from ohem_tf.models.fast_rcnn import FastRCNN
+from ohem_tf.training.distribution import strategy_for
+
+_STEPS = 5  # that are timed; one before them traces and settles
+_NEARLY_FULL = 0.8  # of the memory
+
+
+def rehearse(config: ConfigDict, devices: list[str] | None = None) -> str:
+    """Does a few steps of a training, from the first on, and says what the whole would take.
+
+    Nothing is written. Settings and data are checked as `train` checks them.
+
+    Args:
+      config: of the experiment.
+      devices: see `train.train`; the first one alone is used.
+
+    Returns:
+      A table.
+
+    Raises:
+      InputError: as `train.train`.
+    """
+    validate(config)
+    fields = ("config.data.train_split", "config.data.eval_split")
+    records = open_split(config.data.dir, config.data.train_split, fields[0])
+    held_out = open_split(config.data.dir, config.data.eval_split, fields[1], annotated=False)
+    check_classes(fields[1], held_out.classes, fields[0], records.classes)
+    for field, split in zip(fields, (records, held_out), strict=True):
+        experiment.check_proposals(config, split, field)
+    keep_freed_memory()
+    with strategy_for(devices and devices[:1], config.train.images_per_step).scope():
+        model = experiment.build_model(config, len(records.classes))
+        model.compile(experiment.build_optimizer(config))
+        model.optimizer.build(model.trainable_variables)
+    stream = experiment.training_stream(config, records)
+    step = tf.function(model.train_step, reduce_retracing=True)
+    shapes, seconds = [], []
+    batches = iter(stream.dataset())
+    for _ in range(_STEPS + 1):
+        before = time.perf_counter()
+        batch = next(batches)
+        {name: float(x) for name, x in step(batch).items()}  # waits for the step
+        seconds.append(time.perf_counter() - before)
+        shapes.append((batch["image"].shape, batch["proposals_mask"]))
+    per_step = statistics.median(seconds[1:])
+    copies = 2 if config.data.flip == "double" else 1
+    images = config.train.steps * config.train.images_per_step
+    rows = {
+        "classes": f"{len(records.classes)}: {', '.join(records.classes[:8])}"
+        + (", ..." if len(records.classes) > 8 else ""),
+        "images": f"{len(records)} to train on, {len(held_out)} held out",
+        "steps": f"{config.train.steps} of {config.train.images_per_step} images: each image "
+        f"{images / len(records):.1f} times ({images / (copies * len(records)):.1f} epochs)",
+        "input": ", ".join(" x ".join(map(str, shape)) for shape, _ in shapes[:3]) + ", ...",
+        "RoIs": _rois(config, model, shapes),
+        "parameters": _parameters(model),
+        "seconds a step": f"{per_step:.3f} (the first, which compiles: {seconds[0]:.0f})",
+        "time": f"{_duration(per_step * config.train.steps)} without evaluations",
+        **_memory(config),
+    }
+    return tabulate(rows.items(), tablefmt="plain", disable_numparse=True)
+
+
+def _rois(config: ConfigDict, model: FastRCNN, shapes: list) -> str:
+    if model.needs_proposals:
+        counts = [int(n) for _, mask in shapes for n in tf.reduce_sum(tf.cast(mask, tf.int32), 1)]
+        there = f"{statistics.mean(counts):.0f} proposals an image"
+    else:
+        there = f"up to {config.rpn.train_proposals} proposals an image, of the model's own"
+    chosen = config.train.rois_per_step // config.train.images_per_step
+    return f"{there}, of which {config.sampler} takes {chosen}"
+
+
+def _parameters(model: FastRCNN) -> str:
+    def count(variables: list[keras.Variable]) -> str:
+        return f"{sum(math.prod(x.shape) for x in variables) / 1e6:.2f} million"
+
+    return f"{count(model.weights)}, of which {count(model.trainable_variables)} are trained"
+
+
+def _memory(config: ConfigDict) -> dict[str, str]:
+    """What was used and what there is, and what to do about it."""
+    gpus = tf.config.list_logical_devices("GPU")
+    if gpus:
+        used = tf.config.experimental.get_memory_info(gpus[0].name.removeprefix("/device:"))["peak"]
+        return {"memory": f"{used / 1e9:.2f} GB of the GPU"}
+    used, whole = peak_bytes(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    found = {"memory": f"{used / 1e9:.2f} GB of {whole / 1e9:.0f}"}
+    if used > _NEARLY_FULL * whole:
+        smaller = config.ohem.chunk // 2 or 1000
+        found["too much?"] = (
+            f"--config.ohem.chunk={smaller} bounds the pass over all RoIs, "
+            "--config.data.longest_side the images; an image at a time is in memory whatever N is"
+        )
+    return found
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"

@@ -1,0 +1,43 @@
+"""train --dry_run: says what a training takes, and leaves nothing behind."""
+
+import os
+
+import pytest
+import tiny
+
+from ohem_tf import rehearsal
+from ohem_tf.errors import InputError
+
+
+def table(config):
+    lines = rehearsal.rehearse(config).splitlines()
+    return {line[:15].strip(): line[15:].strip() for line in lines}
+
+
+def test_it_says_what_the_whole_takes(dataset, tiny_backbone, monkeypatch):
+    ticks = iter(range(0, 1000, 2))
+    monkeypatch.setattr(rehearsal.time, "perf_counter", lambda: next(ticks))
+    config = tiny.config(dataset, **{"train.steps": 5000, "data.flip": "double"})
+    before = sorted(os.listdir(dataset))
+    found = table(config)
+    assert found["seconds a step"].startswith("2.000 ")
+    assert found["time"] == "2 h 47 min without evaluations"
+    assert found["classes"] == "3: disc, square, bar"
+    images = int(found["images"].split()[0])
+    times = 5000 * config.train.images_per_step / images
+    assert f"each image {times:.1f} times ({times / 2:.1f} epochs)" in found["steps"]
+    rois = config.train.rois_per_step // config.train.images_per_step
+    assert found["RoIs"].endswith(f"of which ohem takes {rois}")
+    used, whole = found["memory"].split(" GB of ")
+    assert 0.1 < float(used) < float(whole)
+    assert sorted(os.listdir(dataset)) == before
+
+
+def test_a_nearly_full_memory_says_what_helps(dataset, tiny_backbone, monkeypatch):
+    monkeypatch.setattr(rehearsal, "peak_bytes", lambda: 2**50)
+    assert "--config.ohem.chunk=1000" in table(tiny.config(dataset))["too much?"]
+
+
+def test_bad_settings_are_refused_as_in_training(dataset):
+    with pytest.raises(InputError, match=r"data\.train_split"):
+        rehearsal.rehearse(tiny.config(dataset, **{"data.train_split": "nowhere"}))
