@@ -74,9 +74,19 @@ def module_file(name):
     return None
 
 
+def _nodes(node, of_types):
+    """All that runs of a syntax tree; and if TYPE_CHECKING: too, where `of_types`."""
+    yield node
+    is_for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    if not is_for_types or of_types:
+        for child in ast.iter_child_nodes(node):
+            yield from _nodes(child, of_types)
+
+
 def imported_names(path):
     """Every module that a file imports anywhere, lazy imports included, as dotted names."""
-    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+    # What a package imports for types, it imports at the first use.
+    for node in _nodes(ast.parse(path.read_text(), str(path)), path.name == "__init__.py"):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

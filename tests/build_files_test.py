@@ -2,6 +2,7 @@
 
 import configparser
 import difflib
+import graphlib
 import re
 
 import build_files
@@ -21,6 +22,14 @@ def test_build_file_says_what_the_code_says(folder):
         lines = written.splitlines(), wanted.splitlines()
         difference = "\n".join(difflib.unified_diff(*lines, "written", "wanted", lineterm="", n=1))
         pytest.fail(f"{folder}/BUILD: run make build-files\n{difference}", pytrace=False)
+
+
+def test_no_target_depends_on_itself():
+    graph = {build_files.label(x): build_files.deps(x) for x in build_files.python_files()}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"a cycle, which Bazel refuses: {' -> '.join(error.args[1])}", pytrace=False)
 
 
 def requirements(but=()):
