@@ -6,7 +6,8 @@
 #                     runs some, and JOBS=0 in one process, for a debugger or a single test
 #   make lint         format, rules, who imports whom, types
 #   make audit        known vulnerabilities in the pinned packages (needs the network)
-#   make build-files  rewrites the BUILD files from the imports
+#   make docs         the site, in build/site; a link that leads nowhere is an error
+#   make build-files  rewrites the BUILD files, and the drawings of the docs, from the code
 #   make clean        removes .venv and caches, and leaves runs/ alone
 
 # The first of these that is Python 3.11 to 3.13 makes the virtual environment: TensorFlow 2.21 has
@@ -19,7 +20,7 @@ OUT := runs/quickstart
 # Processes for the tests: most of their time is one thread's (tracing), whatever TensorFlow's are.
 JOBS ?= 2
 
-.PHONY: help quickstart test lint audit build-files clean
+.PHONY: help quickstart test lint audit docs build-files clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -52,8 +53,14 @@ audit: $(VENV)/.made
 	$(PIP) install --quiet --constraint constraints.txt pip-audit
 	$(VENV)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
+docs: $(VENV)/.docs
+	$(RUN) docs.scripts.pages build/pages
+	$(VENV)/bin/zensical build --clean --strict
+
 build-files: $(VENV)/.made
 	$(VENV)/bin/python tests/build_files.py
+	$(RUN) docs.scripts.architecture
+	$(RUN) docs.scripts.training_step
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache
@@ -75,6 +82,6 @@ $(VENV)/.made:
 	@touch $@
 
 # A stamp per extra, so that installing is not repeated until its inputs change.
-$(VENV)/.quickstart $(VENV)/.test: $(VENV)/.%: $(VENV)/.made setup.cfg pyproject.toml constraints.txt
+$(VENV)/.quickstart $(VENV)/.test $(VENV)/.docs: $(VENV)/.%: $(VENV)/.made setup.cfg pyproject.toml constraints.txt
 	$(PIP) install --constraint=constraints.txt --editable='.[$*]'
 	@touch $@

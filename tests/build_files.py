@@ -11,7 +11,7 @@ import sys
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-FOLDERS = ("ohem_tf", "configs", "export", "benchmarks", "examples", "tests")
+FOLDERS = ("ohem_tf", "configs", "export", "benchmarks", "examples", "docs", "tests")
 # Imported name -> package on PyPI, where they differ.
 PYPI = {
     "absl": "absl-py",
