@@ -1,8 +1,8 @@
 """What the HTML pages of this project share: one file each, that opens without a network.
 
 Nothing is loaded from elsewhere and no script runs; the page's Content-Security-Policy says so to
-the browser. Light and dark as the reader's system is, wide and narrow, and by keyboard: what scrolls
-sideways can be focused.
+the browser. Light and dark as the reader's system is, wide and narrow, and by keyboard: what
+scrolls sideways can be focused.
 """
 
 from __future__ import annotations
@@ -34,12 +34,17 @@ h3 { font-size: 1.05rem; margin: 1.5rem 0 .25rem; }
 p { margin: .25rem 0 .75rem; max-width: 46rem; overflow-wrap: anywhere; }
 .soft, figcaption { color: var(--soft); }
 .error { color: var(--error); } .dropped { color: var(--dropped); } .look { color: var(--look); }
+nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; }
+details { margin: .5rem 0 1rem; }
+summary { cursor: pointer; color: var(--link); }
 .scroll { overflow-x: auto; margin: .5rem 0 1rem; }
 table { border-collapse: collapse; }
 caption { text-align: left; font-weight: 600; padding-bottom: .25rem; }
 th, td { padding: .2rem .8rem .2rem 0; text-align: right; border-bottom: 1px solid var(--line);
   font-variant-numeric: tabular-nums; white-space: nowrap; }
+thead th { white-space: normal; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; }
+@media (max-width: 40rem) { th[scope="row"] { white-space: normal; } }
 ul { padding: 0; margin: .5rem 0; list-style: none; }
 ul.pictures { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)); }
@@ -103,6 +108,11 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -
 def scrolling(label: str, content: str) -> str:
     """HTML that scrolls sideways where it is too wide, by keyboard too; `label` is HTML."""
     return f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">{content}</div>'
+
+
+def more(summary: str, content: str) -> str:
+    """HTML that a click, or Enter, shows; `summary` is text."""
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 
 def picture_list(figures: Sequence[tuple[str, str]]) -> str:
