@@ -79,6 +79,12 @@ def test_the_type_of_a_false_detection(detection, kind, beside, iou):
     assert (mistake.beside and mistake.beside.label) == beside
 
 
+def test_a_difficult_object_explains_no_false_detection():
+    images = [truth((LEFT, DOG), difficult=(0,))]
+    (mistake,) = mistakes.false_positives(images, [found((LEFT, CAT, 0.7))], 0.5, 5)
+    assert (mistake.kind, mistake.beside) == ("Bkg", None)
+
+
 def test_the_types_are_those_that_tide_counts():
     rng = np.random.default_rng(0)
     images, guesses = [], []
@@ -140,6 +146,9 @@ def test_a_detection_of_another_object_is_no_answer_to_a_miss():
 def test_difficult_objects_are_not_missed_and_one_image_does_not_fill_the_list():
     images = [truth(*[((20 * i, 0, 20 * i + 9, 9), CAT) for i in range(5)], difficult=(0, 1))]
     assert len(mistakes.misses(images, [found()], 0.5, 0.5, 9)) == mistakes.PER_IMAGE
+    sizes = truth(*[((20 * i, 0, 20 * i + 9, 5 + i), CAT) for i in range(4)])
+    shown = mistakes.misses([sizes], [found()], 0.5, 0.5, 9)
+    assert [miss.what.box[3] for miss in shown] == [8, 7]
     many = found(*[((0, 20 * i, 9, 20 * i + 9), DOG, 0.5) for i in range(5)])
     assert len(mistakes.false_positives(images, [many], 0.5, 9)) == mistakes.PER_IMAGE
 
