@@ -18,6 +18,7 @@ PYPI = {
     "cv2": "opencv-contrib-python-headless",
     "google": "protobuf",
     "grpc": "grpcio",
+    "markdown_it": "markdown-it-py",
     "PIL": "Pillow",
     "skimage": "scikit-image",
     "tensorflow_serving": "tensorflow-serving-api",
