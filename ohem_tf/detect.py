@@ -17,7 +17,6 @@ from collections.abc import Sequence
 import numpy as np
 from absl import flags
 from ml_collections import config_flags
-from tqdm import tqdm
 
 from ohem_tf import devices
 from ohem_tf.allocator import keep_freed_memory
@@ -27,6 +26,7 @@ from ohem_tf.detector import Detector
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder
 from ohem_tf.inference import album
+from ohem_tf.progress import tqdm
 
 
 def define_flags() -> None:

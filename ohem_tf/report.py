@@ -21,11 +21,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from tqdm import tqdm
 
 from ohem_tf.comparison.intervals import RESAMPLES
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import atomic, make_folder
+from ohem_tf.progress import tqdm
 from ohem_tf.reporting import doubts as hard
 from ohem_tf.reporting.content import analyse, difference, worst
 from ohem_tf.reporting.page import Report, page

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from ohem_tf import boxes as box_ops
 from ohem_tf import devices, experiment
@@ -36,6 +35,7 @@ from ohem_tf.losses import roi_losses
 from ohem_tf.models.batches import Batch, unbatch
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.models.roi_network import NON_FINITE, Features
+from ohem_tf.progress import tqdm
 from ohem_tf.workdir import checkpoint_path, load_saved
 
 EXPLAINED_IOU = 0.3  # with an annotated object of any class

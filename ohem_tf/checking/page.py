@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tqdm import tqdm
-
 from ohem_tf.checking import findings as kinds
 from ohem_tf.checking.findings import MEANING, Finding
 from ohem_tf.checking.outcome import Outcome
 from ohem_tf.checking.terminal import overview, recall_rows, split_rows
 from ohem_tf.checking.thumbnails import Pictures
+from ohem_tf.progress import tqdm
 from ohem_tf.web_page import document, escape, escaped, picture_list, section, table
 
 MAX_BYTES = 10_000_000  # of the pictures on a page; findings after that have none

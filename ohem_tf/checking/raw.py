@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ohem_tf.checking import findings as kinds
 from ohem_tf.checking.findings import Finding
@@ -19,6 +18,7 @@ from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.data.options import NONE, SELECTIVE_SEARCH, Options, list_split
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
+from ohem_tf.progress import tqdm
 
 Listed = checks.Entry | voc.Listed
 

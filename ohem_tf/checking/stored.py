@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from tqdm import tqdm
 
 from ohem_tf.checking import findings as kinds
 from ohem_tf.checking.findings import Finding
@@ -18,6 +17,7 @@ from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.data.reader import RecordReader, read_dataset_info
 from ohem_tf.data.records import Record, from_example
 from ohem_tf.data.workers import Workers
+from ohem_tf.progress import tqdm
 
 
 def inspect(image: tuple[checks.Entry, bytes]) -> checks.Checked | checks.Problem:

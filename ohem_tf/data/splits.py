@@ -8,12 +8,12 @@ import os
 from collections.abc import Sequence
 
 from absl import logging
-from tqdm import tqdm
 
 from ohem_tf.data import checks, coco, one_image, voc
 from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
+from ohem_tf.progress import tqdm
 
 ON_BAD_RECORD = ("error", "skip")
 _SHOWN = 20  # dropped records that are named one by one; all are counted

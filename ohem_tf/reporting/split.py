@@ -6,14 +6,13 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tqdm import tqdm
-
 from ohem_tf.checking.recall import Recall
 from ohem_tf.checking.stored import entry
 from ohem_tf.data.ground_truth import of_record
 from ohem_tf.data.joined import check_classes, open_split, split_expression
 from ohem_tf.data.reader import RecordReader
 from ohem_tf.errors import InputError
+from ohem_tf.progress import tqdm
 from ohem_tf.reporting.runs import Run
 
 
