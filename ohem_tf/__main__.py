@@ -85,12 +85,18 @@ def usage() -> str:
 
 
 def flags_of(module: str) -> list[str]:
-    """Names of the flags that a binary defines, read from its source."""
+    """Names of the flags that a binary defines, read from its source and that of raw_flags.py."""
     spec = importlib.util.find_spec(module)
     assert spec
     assert spec.origin
     tree = ast.parse(pathlib.Path(spec.origin).read_text(encoding="utf-8"))
-    return [
+    shared = any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == "ohem_tf"
+        and any(name.name == "raw_flags" for name in node.names)
+        for node in ast.walk(tree)
+    )
+    return (flags_of("ohem_tf.raw_flags") if shared else []) + [
         str(node.args[0].value)
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)

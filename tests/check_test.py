@@ -278,13 +278,13 @@ def test_selective_search_gives_the_recall_that_prepare_prints(root, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ((), "expected --format=voc or coco with --root and --split, or --records=DIR"),
-        (("--records=x", "--format=voc"), "--records and --format: expected one of them"),
-        (("--format=voc", "--workdir=x"), "--workdir: a trained model looks at records"),
-        (("--records=x", "--root=y"), "--root: is for raw data; expected --format with it"),
+        ((), "expected --root with raw data and --split, or --records=DIR"),
+        (("--records=x", "--root=y"), "--records and --root: expected one of them"),
+        (("--root=y", "--workdir=x"), "--workdir: a trained model looks at records"),
+        (("--records=x", "--format=voc"), "--format: is for raw data; expected --root with it"),
         (("--records=x", "--min_loss=2"), "--min_loss: is for a model; expected --workdir"),
         (("--records=x",), "x/dataset.json: not found"),
-        (("--format=voc", "--root=x"), "--split=: expected each split once"),
+        (("--format=voc", "--root=x"), "--split is missing: expected the splits of the data"),
         (("--format=voc", "--root=x", "--split=a", "--num_workers=0"), "--num_workers=0: expected"),
     ],
 )
