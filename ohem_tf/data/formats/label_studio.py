@@ -69,7 +69,7 @@ def _images(
             message = f"{path}: {where}: nobody has annotated {name}; expected an annotation of it"
             problems.append(checks.Problem("annotation missing", message))
             continue
-        sizes = {(r.get("original_height"), r.get("original_width")) for r in regions}
+        sizes = [(r.get("original_height"), r.get("original_width")) for r in regions]
         for region in regions:
             if region.get("image_rotation", 0) not in (0, None):
                 raise InputError(
@@ -84,14 +84,16 @@ def _images(
         yield whole.Stated(name, objects, height, width)
 
 
-def _size(sizes: set[tuple[Any, Any]], path: str, where: str) -> tuple[int, int]:
-    sides = next(iter(sizes))
-    if len(sizes) > 1 or not all(type(side) is int and side > 0 for side in sides):
+def _size(sizes: list[tuple[Any, Any]], path: str, where: str) -> tuple[int, int]:
+    """Height and width, which all regions of an image give."""
+    if any(type(side) is not int or side <= 0 for pair in sizes for side in pair) or (
+        sizes.count(sizes[0]) < len(sizes)
+    ):
         raise InputError(
             f"{path}: {where}: original_height and original_width are not the pixels of an image; "
             "expected the same two numbers in all its regions"
         )
-    return sides
+    return sizes[0]
 
 
 def _image(task: dict, path: str, where: str) -> str:
