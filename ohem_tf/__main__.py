@@ -25,6 +25,7 @@ COMMANDS = {
         "AP of a trained detector, files for the VOC and COCO servers",
     ),
     "detect": ("ohem_tf.detect", "images with their detections drawn in"),
+    "mine": ("ohem_tf.mine", "images without objects that a detector is most wrong about"),
     "compare": ("ohem_tf.compare", "does OHEM help on your data? methods x seeds, with intervals"),
     "debug-step": ("ohem_tf.debug_step", "which RoIs of a step have no finite loss, and why"),
     "tables": ("ohem_tf.tables", "runs beside the paper's tables"),

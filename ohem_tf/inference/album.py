@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from ohem_tf import images
 from ohem_tf.data import checks
@@ -51,6 +52,12 @@ def read(path: str) -> tuple[bytes, np.ndarray]:
         raise InputError(f"image {path}: {error}; expected an image file") from error
     encoded, _ = checks.as_decodable(encoded, image_format, image.height, image.width)
     return encoded, images.decode(encoded).numpy()
+
+
+def check(paths: Sequence[str]) -> None:
+    """Reads all images, with progress, and keeps none; InputError as `read`."""
+    for path in tqdm(paths, desc="checking", unit="image", leave=False):
+        read(path)
 
 
 def names(paths: Sequence[str]) -> list[str]:
