@@ -148,13 +148,13 @@ def test_the_format_of_an_output_stays(tmp_path):
 @pytest.mark.parametrize("kind", ["yolo", "voc"])
 @pytest.mark.usefixtures("tiny_backbone")
 def test_two_commands_from_raw_data_to_training(tmp_path, kind):
-    """README's: with a tiny backbone, and two steps of training."""
+    """README's: with a tiny backbone, and two steps of training; then with what is mined."""
     root = tiny.make(tmp_path / "mine", kind, PICTURES)
     flags = (f"--root={root}", "--val_fraction=0.2", "--proposals=none", "--num_workers=0")
-    result = command_line.run("ohem_tf.prepare", *flags, f"--output={tmp_path / 'records'}")
+    result = command_line.run("ohem_tf.prepare", *flags, f"--output={tmp_path / 'records/mine'}")
     assert result.returncode == 0, result.stderr
     assert f"format: {kind}, by" in result.stdout
-    config = f"--config=configs/finetune.py:{tmp_path / 'records'},hed"
+    config = f"--config=configs/finetune.py:{tmp_path / 'records/mine'},hed"
     few = ("steps=2", "decay_steps=()", "checkpoint_every=2", "eval_every=2", "log_every=1")
     fields = [f"--config.train.{field}" for field in few]
     fields += ["--config.head.hidden=(8,)", "--config.rpn.channels=8"]
@@ -162,3 +162,22 @@ def test_two_commands_from_raw_data_to_training(tmp_path, kind):
     result = command_line.run("ohem_tf.train", config, workdir, *fields)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "run/best.weights.h5").exists()
+
+    if kind == "voc":
+        return
+    images, mined = tmp_path / "unlabelled", tmp_path / "mined"
+    for i in range(3):
+        tiny.picture(images / f"{i}.png", f"unlabelled {i}")
+    flags = (f"--images={images}/*.png", f"--output={mined}", "--min_score=0.001")
+    result = command_line.run("ohem_tf.mine", workdir, *flags)
+    assert result.returncode == 0, result.stderr
+    assert "3 of 3 images have a detection of 0.001 or more" in result.stdout
+    flags = (f"--root={mined}", "--split=train", f"--classes={mined}/classes.txt")
+    more = ("--proposals=none", "--num_workers=0", f"--output={tmp_path / 'records/mined'}")
+    result = command_line.run("ohem_tf.prepare", *flags, *more)
+    assert result.returncode == 0, result.stderr
+    fields.append(f"--config.data.dir={tmp_path / 'records'}")
+    fields.append("--config.data.train_split=mine/train+mined/train")
+    fields.append("--config.data.eval_split=mine/val")
+    result = command_line.run("ohem_tf.train", config, f"--workdir={tmp_path / 'again'}", *fields)
+    assert result.returncode == 0, result.stderr

@@ -14,18 +14,17 @@ from pathlib import PurePosixPath
 from typing import NamedTuple, TypeVar
 
 from ohem_tf import names
-from ohem_tf.data import checks
 from ohem_tf.data.limits import DEFAULT, Limits
-from ohem_tf.data.listed import Labelled, Listing
 from ohem_tf.errors import InputError
 
 T = TypeVar("T")
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
 # Folders that say what lies in them, in lower case.
+OF_IMAGES = ("images", "image", "imgs", "img", "jpegimages", "obj_train_data")
 _CONTAINERS = (
-    *("images", "image", "imgs", "img", "jpegimages", "labels", "label", "annotations"),
-    *("annotation", "ann", "xmls", "xml", "jsons", "json", "data", "obj_train_data"),
+    *(*OF_IMAGES, "labels", "label", "annotations", "annotation", "ann"),
+    *("xmls", "xml", "jsons", "json", "data"),
 )
 # A split has the name that the user gives it, and the folder of that name or of one beside it.
 _ALIASES = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
@@ -185,57 +184,3 @@ def below(files: Files, path: str | None, limits: Limits) -> str | None:
     if path is None:
         return None
     return str(names.below(files.root, path, "--root", limits.follow_links))
-
-
-def pair(
-    files: Files,
-    split: str,
-    alone: bool,
-    reader: Callable[[Labelled, Limits], checks.Entry],
-    limits: Limits = DEFAULT,
-    prefixes: Sequence[str] = (),
-    unlabelled: str = "",
-) -> Listing:
-    """The images of a split, each with its annotation.
-
-    Args:
-      files: see `scan`.
-      split, alone, prefixes: see `of_split`.
-      reader: of an image and its annotation.
-      limits: whether links may lead out of the folder.
-      unlabelled: what is wrong with an image that has no annotation, and is left out; empty:
-        nothing, it has no object.
-
-    Raises:
-      InputError: as `of_split`; an empty split; links that lead out of the folder.
-    """
-    images, problems = [], []
-    members = of_split(dict.fromkeys(files.keys()), split, files.root, alone, prefixes)
-    for image_id, (key, _) in members.items():
-        image = below(files, files.images.get(key), limits)
-        annotation = below(files, files.annotations.get(key), limits)
-        if annotation is None and unlabelled:
-            problems.append(checks.Problem("annotation missing", f"{image}: {unlabelled}"))
-        else:
-            images.append(Labelled(image_id, image, annotation, reader))
-    if not images and not problems:
-        raise InputError(f"{files.root}: split {split!r}: no image there; expected {_kinds()}")
-    return Listing(images, problems=tuple(problems))
-
-
-def entry(image: Labelled) -> checks.Entry:
-    """An entry without objects of an image that was found; its annotation is still to be read."""
-    return checks.Entry(
-        image_id=image.image_id,
-        image_path=image.image,
-        annotation=image.annotation or "",
-        height=None,
-        width=None,
-        objects=(),
-        missing=f"{image.annotation}: its image is missing; expected a file of the same name, "
-        f"{_kinds()}",
-    )
-
-
-def _kinds() -> str:
-    return f"with one of {', '.join(IMAGES)}"

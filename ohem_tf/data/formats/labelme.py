@@ -16,7 +16,7 @@ import math
 from typing import Any
 
 from ohem_tf.data import checks, json_file
-from ohem_tf.data.formats import folders, shapes
+from ohem_tf.data.formats import folders, pairs, shapes
 from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.data.listed import Labelled, Listing
 from ohem_tf.errors import InputError
@@ -47,7 +47,7 @@ def read(image: Labelled, limits: Limits = DEFAULT) -> checks.Entry:
         _read_shape(shape, f"shapes[{index}]", path) for index, shape in enumerate(shapes_there)
     ]
     return dataclasses.replace(
-        folders.entry(image), height=sides[0], width=sides[1], objects=tuple(objects)
+        pairs.entry(image), height=sides[0], width=sides[1], objects=tuple(objects)
     )
 
 
@@ -82,12 +82,12 @@ def _box(kind: str, points: Any) -> shapes.Box:
 
 
 def list_split(root: str, split: str, alone: bool, limits: Limits = DEFAULT) -> Listing:
-    """The images of a split; see `folders.pair`. One without a json is a problem.
+    """The images of a split; see `pairs.pair`. One without a json is a problem.
 
     Raises:
-      InputError: as `folders.scan` and `folders.pair`.
+      InputError: as `folders.scan` and `pairs.pair`.
     """
-    return folders.pair(
+    return pairs.pair(
         folders.scan(root, ".json", limits),
         split,
         alone,

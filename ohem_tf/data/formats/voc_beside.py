@@ -16,7 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ohem_tf.data import checks, voc
-from ohem_tf.data.formats import folders
+from ohem_tf.data.formats import folders, pairs
 from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.data.listed import Labelled, Listing
 from ohem_tf.errors import InputError
@@ -29,14 +29,14 @@ def read(image: Labelled, limits: Limits = DEFAULT) -> checks.Entry:
       InputError: as `voc.read_annotation`.
     """
     assert image.annotation  # `list_split` leaves out what has none
-    return voc.read_annotation(folders.entry(image), image.annotation, limits)
+    return voc.read_annotation(pairs.entry(image), image.annotation, limits)
 
 
 def list_split(root: str, split: str, alone: bool, limits: Limits = DEFAULT) -> Listing:
-    """The images of a split; see `folders.pair`. One without an xml is a problem.
+    """The images of a split; see `pairs.pair`. One without an xml is a problem.
 
     Raises:
-      InputError: as `folders.scan` and `folders.pair`; folders in it have ImageSets.
+      InputError: as `folders.scan` and `pairs.pair`; folders in it have ImageSets.
     """
     devkits = [path.parents[1] for path in sorted(Path(root).glob("*/ImageSets/Main"))]
     if devkits:
@@ -44,7 +44,7 @@ def list_split(root: str, split: str, alone: bool, limits: Limits = DEFAULT) -> 
             f"{root}: no ImageSets/Main there, but in {', '.join(map(str, devkits))}; expected "
             "--root with one of them"
         )
-    return folders.pair(
+    return pairs.pair(
         folders.scan(root, ".xml", limits),
         split,
         alone,

@@ -18,7 +18,7 @@ import functools
 from pathlib import Path
 
 from ohem_tf.data import checks
-from ohem_tf.data.formats import folders, shapes, yolo_names
+from ohem_tf.data.formats import folders, pairs, shapes, yolo_names
 from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.data.listed import Labelled, Listing
 from ohem_tf.errors import InputError
@@ -48,7 +48,7 @@ def read(
     Raises:
       InputError: a txt that is too large or no text, or a line of a length that YOLO does not know.
     """
-    entry = dataclasses.replace(folders.entry(image), normalized=True)
+    entry = dataclasses.replace(pairs.entry(image), normalized=True)
     path = image.annotation
     if path is None:
         return entry
@@ -118,7 +118,7 @@ def list_split(
     classes: tuple[str, ...] | None = None,
     limits: Limits = DEFAULT,
 ) -> Listing:
-    """The images of a split; see `folders.pair`.
+    """The images of a split; see `pairs.pair`.
 
     Args:
       root: the folder.
@@ -127,7 +127,7 @@ def list_split(
       limits: on its files.
 
     Raises:
-      InputError: as `yolo_names.find`, `folders.scan` and `folders.pair`.
+      InputError: as `yolo_names.find`, `folders.scan` and `pairs.pair`.
     """
     files = folders.scan(root, ".txt", limits, is_other)
     found = yolo_names.find(root, limits)
@@ -147,5 +147,5 @@ def list_split(
         )
         prefixes, alone = (listed.folder,), True
     reader = functools.partial(read, classes=known)
-    listing = folders.pair(files, split, alone, reader, limits, prefixes)
+    listing = pairs.pair(files, split, alone, reader, limits, prefixes)
     return listing._replace(classes=known)

@@ -96,6 +96,15 @@ def test_a_file_without_an_image_but_not_other_text(tmp_path):
         tiny.split(tmp_path, "yolo")
 
 
+def test_pictures_of_something_else(tmp_path, caplog):
+    tiny.make(tmp_path, "yolo")
+    for name in ("labels.jpg", "masks/a.png", "images/train_negatives/n.png"):
+        tiny.picture(tmp_path / name, name)
+    found = tiny.split(tmp_path, "yolo")
+    assert tiny.same(found, tiny.PICTURES | {"train_negatives/n": []}, 1e-4)
+    assert "2 pictures without annotations, outside its folders of images" in caplog.text
+
+
 LINE = "1 .5 .5 1 1"
 # Aliases of aliases: ten to the 20 names, were they written out.
 BOMB = "a0: &a0 [dog]\n" + "".join(
