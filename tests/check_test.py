@@ -219,6 +219,13 @@ def test_splits_without_annotations(root):
     }
 
 
+def test_a_split_that_cannot_be_made(root):
+    raw = options(root, splits=("train", "val", "test"), val_fraction=0.01)
+    outcome = check.check(raw, min_examples=0)
+    assert counts(outcome) == {"split refused": 1}
+    assert "--val_fraction=0.01: of the 5 images of 'train', 0 would" in outcome.findings[0].message
+
+
 def test_coco(tmp_path):
     root = tiny_coco.make(tmp_path / "coco")
     raw = Options("coco", str(root), ("train", "val"), "", proposals="none")

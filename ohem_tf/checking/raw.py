@@ -70,10 +70,7 @@ def check_raw(options: Options, workers: Workers, limits: Limits = DEFAULT) -> O
             message = f"{split.name}: none of its {len(split.images)} images can be read"
             found.append(kinds.error(kinds.SPLIT, split.name, message))
     if options.val_fraction and listed[0].entries:
-        made = (options.splits[1], options.val_fraction, options.split_seed)
-        first, second = holdout.divide(listed[0], *made)
-        listed[:1] = first, second
-        paths |= {(second.name, e.image_id): paths[first.name, e.image_id] for e in second.entries}
+        _divide(options, listed, paths, found)
     classes = _classes(options, listed, found)
     checked = [
         CheckedSplit(s.name, len(s.images), not options.no_annotations, s.entries) for s in listed
@@ -91,6 +88,23 @@ def check_raw(options: Options, workers: Workers, limits: Limits = DEFAULT) -> O
         return Path(path).read_bytes()
 
     return Outcome(classes, checked, found, read, "prepare refuses this data")
+
+
+def _divide(
+    options: Options,
+    listed: list[splits.Split],
+    paths: dict[tuple[str, str], str | None],
+    found: list[Finding],
+) -> None:
+    """Makes the split of --val_fraction; that it cannot be made becomes a finding."""
+    made = (options.splits[1], options.val_fraction, options.split_seed)
+    try:
+        first, second = holdout.divide(listed[0], *made)
+    except InputError as error:
+        found.append(kinds.error(kinds.SPLIT, listed[0].name, str(error)))
+        return
+    listed[:1] = first, second
+    paths |= {(second.name, e.image_id): paths[first.name, e.image_id] for e in second.entries}
 
 
 def _path(image: checks.Entry | Listed) -> str | None:

@@ -103,10 +103,15 @@ def scan(
     return Files(os.fspath(root), found["images"], found[extension or ""])
 
 
+def is_split(name: str) -> bool:
+    """Whether a word is a usual name of a split."""
+    return name.lower() in _SPLITS
+
+
 def split_folders(keys: Iterable[str]) -> list[str]:
     """The first folders of keys that are names of splits."""
     first = {key.partition("/")[0] for key in keys if "/" in key}
-    return sorted(name for name in first if name.lower() in _SPLITS)
+    return sorted(filter(is_split, first))
 
 
 def same_split(asked: str, present: Iterable[str]) -> str | None:
@@ -154,6 +159,8 @@ def of_split(
                 + "; expected --split with those, or --val_fraction=0.2, which makes one"
                 + ("" if there else " (or a folder for each split)")
             )
+        if own is None:
+            _refuse_deeper(keyed, root)
         prefixes = ("" if own is None else own,)
     found: dict[str, tuple[str, T]] = {}
     for key in sorted(keyed):
@@ -169,6 +176,19 @@ def of_split(
             )
         found[image_id] = (key, keyed[key])
     return found
+
+
+def _refuse_deeper(keys: Iterable[str], root: str) -> None:
+    """Raises InputError if folders of splits lie deeper: all of them would be one."""
+    for key in keys:
+        folders = key.split("/")[:-1]
+        place = next((i for i, folder in enumerate(folders) if is_split(folder)), None)
+        if place:
+            parent = os.path.join(root, *folders[:place])
+            raise InputError(
+                f"{root}: has no folder {folders[place]}, but {parent} has; expected --root with "
+                "the folder of the splits"
+            )
 
 
 def _below(key: str, prefix: str) -> bool:

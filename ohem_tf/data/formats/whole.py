@@ -90,9 +90,9 @@ def find_file(source: Source, extension: str, is_one: Callable[[str], bool], wha
     found = {}
     for relative in folders.walk(source.root, source.limits.follow_links):
         if relative.lower().endswith(extension):
-            path = names.below(source.root, relative, "--root", source.limits.follow_links)
-            if is_one(str(path)):
-                found[relative] = str(path)
+            candidate = names.below(source.root, relative, "--root", source.limits.follow_links)
+            if is_one(str(candidate)):
+                found[relative] = str(candidate)
     if not found:
         raise InputError(f"{source.root}: {what} is not there; expected it, or --annotations=FILE")
     for words_of in (_first_folder, _words):
@@ -106,7 +106,14 @@ def find_file(source: Source, extension: str, is_one: Callable[[str], bool], wha
             f"{source.root}: {', '.join(found)}: which of them is of the split {source.split!r}? "
             "expected one, or --annotations=FILE"
         )
-    return File(next(iter(found.values())), False)
+    ((relative, path),) = found.items()
+    other = next(filter(folders.is_split, [*_first_folder(relative), *_words(relative)]), None)
+    if other is not None:
+        raise InputError(
+            f"{path}: is of the split {other!r}; expected one of {source.split!r}, or "
+            "--annotations=FILE"
+        )
+    return File(path, False)
 
 
 def _first_folder(relative: str) -> list[str]:

@@ -1,7 +1,8 @@
 """YOLO: a txt of lines "class x y width height" for each image, as Ultralytics and Darknet have it.
 
 x, y: the centre; all four are fractions of the image's width or height. A line of seven numbers or
-more is a polygon, class x1 y1 x2 y2 ..., and becomes its box. An image without a txt, or with an
+more is a polygon, class x1 y1 x2 y2 ..., and becomes its box, unless data.yaml says by 'kpt_shape'
+that keypoints follow the box: those are left out. An image without a txt, or with an
 empty one, has no object: so YOLO says it. yolo_names.py finds what the numbers of classes mean, and
 which folders the splits are; folders.py which files belong together.
 
@@ -36,7 +37,7 @@ def is_other(name: str) -> bool:
 
 
 def read(
-    image: Labelled, limits: Limits = DEFAULT, *, classes: tuple[str, ...] = ()
+    image: Labelled, limits: Limits = DEFAULT, *, classes: tuple[str, ...] = (), keypoints: int = 0
 ) -> checks.Entry:
     """The entry of an image with its txt; boxes are `normalized`.
 
@@ -44,6 +45,7 @@ def read(
       image: without an annotation it has no object.
       limits: on the size of the txt.
       classes: names of the numbers 0, 1, ...
+      keypoints: numbers that follow the box in a line, and are left out.
 
     Raises:
       InputError: a txt that is too large or no text, or a line of a length that YOLO does not know.
@@ -60,11 +62,15 @@ def read(
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file; expected lines of numbers") from None
     objects = [
-        _read_line(line.split(), f"line {number}", path, classes)
+        _read_line(_without(line.split(), keypoints), f"line {number}", path, classes)
         for number, line in enumerate(lines, 1)
         if line.strip()
     ]
     return dataclasses.replace(entry, objects=tuple(objects))
+
+
+def _without(words: list[str], keypoints: int) -> list[str]:
+    return words[:5] if keypoints and len(words) == 5 + keypoints else words
 
 
 def _read_line(words: list[str], where: str, path: str, classes: tuple[str, ...]) -> checks.Object:
@@ -146,6 +152,6 @@ def list_split(
             annotations={key: p for key, p in files.annotations.items() if key in images},
         )
         prefixes, alone = (listed.folder,), True
-    reader = functools.partial(read, classes=known)
+    reader = functools.partial(read, classes=known, keypoints=found.keypoints)
     listing = pairs.pair(files, split, alone, reader, limits, prefixes)
     return listing._replace(classes=known)

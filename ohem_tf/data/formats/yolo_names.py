@@ -29,11 +29,13 @@ class Found(NamedTuple):
 
     Attributes:
       classes: names of the numbers 0, 1, ...; empty: the folder does not say.
-      splits: {name: folders, as of `folders.key_of`, or one .txt file}.
+      splits: {name: folders, as of `folders.key_of`, or .txt files}.
+      keypoints: numbers that follow the box in each line, of data for poses.
     """
 
     classes: tuple[str, ...] = ()
     splits: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 - never changed
+    keypoints: int = 0
 
 
 def find(root: str, limits: Limits = DEFAULT) -> Found:
@@ -56,7 +58,8 @@ def find(root: str, limits: Limits = DEFAULT) -> Found:
                 f"{root}: {' and '.join(with_names)} have 'names'; expected one, or a data.yaml"
             )
         path, data = preferred or next(iter(with_names.values()))
-        return Found(_classes(data["names"], str(path)), _splits(data, root))
+        classes = _classes(data["names"], str(path))
+        return Found(classes, _splits(data, root), _keypoints(data, str(path)))
     found = {}
     for relative in folders.walk(root, limits.follow_links):
         if os.path.basename(relative).lower() in _NAME_FILES:
@@ -106,6 +109,20 @@ def _classes(value: Any, path: str) -> tuple[str, ...]:
         twice = next(name for name in found if found.count(name) > 1)
         raise InputError(f"{path}: the class name {twice!r} stands twice; expected it once")
     return found
+
+
+def _keypoints(data: dict[str, Any], path: str) -> int:
+    """Numbers of the keypoints of an object: kpt_shape has their count, and 2 or 3 for each."""
+    shape = data.get("kpt_shape")
+    if shape is None:
+        return 0
+    if not (isinstance(shape, list) and len(shape) == 2 and all(map(_is_count, shape))):
+        raise InputError(f"{path}: kpt_shape is no two whole numbers; expected [17, 3], say")
+    return int(shape[0]) * int(shape[1])
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, str) and value.isdecimal() and len(value) < 5
 
 
 def _splits(data: dict[str, Any], root: str) -> dict[str, tuple[str, ...]]:

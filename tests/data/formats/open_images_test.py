@@ -84,3 +84,8 @@ def test_a_csv_for_each_split(tmp_path):
     assert tiny.same(train, {name: tiny.PICTURES[name] for name in "ac"}, 1e-4)
     assert train.classes == ("cat", "dog")  # as described; nobody has seen a cow
     assert list(tiny.boxes(tiny.split(tmp_path, "auto", "val", beside=("train",)))) == ["b"]
+    (tmp_path / "oidv6-validation-annotations-bbox.csv").unlink()
+    with pytest.raises(
+        InputError, match=r"bbox\.csv: is of the split 'train'; expected one of 'val'"
+    ):
+        tiny.split(tmp_path, "open_images", "val")

@@ -221,6 +221,15 @@ def test_devkits_below_the_folder_are_named(tmp_path):
         tiny.split(tmp_path, "voc")
 
 
+@pytest.mark.parametrize("kind", ["voc", "yolo", "labelme"])
+def test_folders_of_splits_that_lie_deeper(tmp_path, kind):
+    """They would all be one split, the test images among them."""
+    for split in ("train", "test"):
+        tiny.make(tmp_path / f"export/{split}", kind)
+    with pytest.raises(InputError, match=r"has no folder test, but .*/export has; expected --root"):
+        tiny.split(tmp_path, kind, classes=tiny.CLASSES)
+
+
 def test_no_such_folder(tmp_path):
     for kind in ("auto", *tiny.KINDS):
         with pytest.raises(InputError, match=r"--root=.*/nothing: no such folder"):

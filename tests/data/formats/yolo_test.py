@@ -37,6 +37,18 @@ def test_lines(tmp_path, line, expected):
     assert box == pytest.approx(expected[1:], abs=1e-9)
 
 
+def test_keypoints_after_the_box(tmp_path):
+    """Thirteen numbers are a polygon of six points, or a box and two keypoints of four numbers."""
+    line = "1 0.5 0.5 0.5 0.5 " + " ".join(["0.9"] * 8)
+    ((_, *polygon),) = tiny.boxes(one(tmp_path, line))["a"]
+    assert polygon == pytest.approx([32, 20, 57.6, 36])
+    ((_, *box),) = tiny.boxes(one(tmp_path, line, f"{YAML}kpt_shape: [4, 2]"))["a"]
+    assert box == [16, 10, 48, 30]
+    for shape in ("[4]", "[4, x]", "8", "[4, [2]]", "[99999, 2]"):
+        with pytest.raises(InputError, match="kpt_shape is no two whole numbers"):
+            one(tmp_path, line, f"{YAML}kpt_shape: {shape}")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
