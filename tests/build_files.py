@@ -22,6 +22,7 @@ PYPI = {
     "PIL": "Pillow",
     "skimage": "scikit-image",
     "tensorflow_serving": "tensorflow-serving-api",
+    "yaml": "PyYAML",
 }
 # What benchmarks/peers imports: its files run under another Python, which has these.
 NOT_OURS = {"torch", "torchvision"}
