@@ -18,7 +18,6 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 from ml_collections import config_flags
-from tqdm import tqdm
 
 from ohem_tf import experiment, images
 from ohem_tf.data.joined import open_split
@@ -28,6 +27,7 @@ from ohem_tf.errors import InputError, run
 from ohem_tf.inference.detection import Detections
 from ohem_tf.inference.exported import from_outputs
 from ohem_tf.inference.predict import Predictor
+from ohem_tf.progress import tqdm
 
 _Answers = Iterator[tuple[Detections, Detections]]
 

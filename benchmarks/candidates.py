@@ -18,7 +18,6 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 from tabulate import tabulate
-from tqdm import tqdm
 
 from benchmarks.trained import Trained
 from ohem_tf.comparison.page import read_introduction
@@ -26,6 +25,7 @@ from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder, write_json
 from ohem_tf.losses import RoILosses
 from ohem_tf.models.batches import Batch, unbatch
+from ohem_tf.progress import tqdm
 from ohem_tf.workdir import snapshots
 
 

@@ -20,13 +20,13 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 from absl import flags
 from tabulate import tabulate
-from tqdm import tqdm
 
 import ohem_tf
 from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.detector import Detector
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder
+from ohem_tf.progress import tqdm
 
 _WARM_UP = 2
 

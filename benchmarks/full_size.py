@@ -22,13 +22,13 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 from absl import flags
-from tqdm import tqdm
 
 from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.data.reader import RecordReader, read_dataset_info
 from ohem_tf.data.records import shard_name, write_shard
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder, write_json
+from ohem_tf.progress import tqdm
 from ohem_tf.workdir import LOG
 
 TRAINED = (

@@ -2,7 +2,7 @@
 
     python -m benchmarks.fuzz --inputs=100000
 
-Files of benchmarks.fuzz_targets are damaged in their bytes and in their structure and read as the
+Files of benchmarks.fuzzing are damaged in their bytes and in their structure and read as the
 package reads them, in a process for each kind that is started again when it dies. Input i of a
 target is a function of --seed and i. Writes OUTPUT/fuzz.md and .json; OUTPUT/fuzz.intro.md, if it
 exists, becomes the text above the table. Damaged files that did worse stay in --keep.
@@ -27,8 +27,9 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from benchmarks import mutations
-from benchmarks.fuzz_targets import LIMITS, TARGETS, Target
+from benchmarks.fuzzing import mutations
+from benchmarks.fuzzing.target import LIMITS, Target
+from benchmarks.fuzzing.targets import TARGETS
 from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.data.apart import timed
 from ohem_tf.errors import InputError, run

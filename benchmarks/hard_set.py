@@ -19,7 +19,6 @@ import tensorflow as tf
 from absl import flags
 from matplotlib.figure import Figure
 from tabulate import tabulate
-from tqdm import tqdm
 
 from benchmarks.trained import Trained
 from ohem_tf import boxes as box_ops
@@ -29,6 +28,7 @@ from ohem_tf.files import make_folder, write_json
 from ohem_tf.hard_mining import HardMining
 from ohem_tf.models.batches import Batch, unbatch
 from ohem_tf.models.fast_rcnn import FastRCNN
+from ohem_tf.progress import tqdm
 from ohem_tf.workdir import snapshots
 
 _COLUMNS = {

@@ -23,7 +23,6 @@ import tensorflow as tf
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 from tabulate import tabulate
-from tqdm import tqdm
 
 from benchmarks.inference_side import KINDS, Side
 from benchmarks.step_time import example
@@ -36,6 +35,7 @@ from ohem_tf.data.pipeline import evaluation_examples
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder
 from ohem_tf.models.fast_rcnn import FastRCNN
+from ohem_tf.progress import tqdm
 from ohem_tf.workdir import CHECKPOINTS, checkpoint_of, save_config
 
 _CLASSES = 20

@@ -18,7 +18,6 @@ import tensorflow as tf
 from absl import flags
 from matplotlib.figure import Figure
 from tabulate import tabulate
-from tqdm import tqdm
 
 from ohem_tf import boxes as box_ops
 from ohem_tf import experiment, images
@@ -28,6 +27,7 @@ from ohem_tf.data.pipeline import evaluation_examples
 from ohem_tf.data.reader import RecordReader
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder
+from ohem_tf.progress import tqdm
 
 IOUS = (0.5, 0.7)
 MISSED = np.iinfo(int).max

@@ -31,7 +31,6 @@ import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
 from PIL import Image
-from tqdm import tqdm
 
 from export import MODEL_NAME, transport
 from export.remote import RemoteDetector
@@ -40,6 +39,7 @@ from ohem_tf.data import proposals
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder
 from ohem_tf.inference import album
+from ohem_tf.progress import tqdm
 
 _DEADLINE = 300.0  # seconds for one request; a soak is not about speed
 _WRONG = ("different", "not answered", "accepted", "refused for another reason")

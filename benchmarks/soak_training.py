@@ -31,12 +31,12 @@ import tensorflow as tf
 from absl import flags
 from matplotlib.figure import Figure
 from ml_collections import config_flags
-from tqdm import tqdm
 
 from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.config import validate
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder, write_json
+from ohem_tf.progress import tqdm
 from ohem_tf.workdir import CHECKPOINTS, LOG
 
 _KILLS = "kills.json"

@@ -23,7 +23,6 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 from ml_collections import ConfigDict, config_flags
-from tqdm import tqdm
 
 from ohem_tf import experiment
 from ohem_tf.comparison.page import read_introduction, write_page
@@ -32,6 +31,7 @@ from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder
 from ohem_tf.hard_mining import HardMining, MaskedHardMining
 from ohem_tf.models.fast_rcnn import FastRCNN
+from ohem_tf.progress import tqdm
 from ohem_tf.sampler import Sampler
 from ohem_tf.sampling import HeuristicSampling
 

@@ -1,7 +1,6 @@
 """Your own few hundred labelled images, OHEM: --config=configs/finetune.py:RECORDS[,BACKBONE].
 
-    python -m ohem_tf.prepare --format=voc --root=MINE --split=train,val --proposals=none \
-        --output=records/mine
+    python -m ohem_tf.prepare --root=MINE --split=train,val --proposals=none --output=records/mine
     python -m ohem_tf.train --config=configs/finetune.py:records/mine --workdir=runs/mine
 
 Splits, scales, pyramid, anchors, steps and evaluation come from the prepared data, see

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from absl import flags
-from tqdm import tqdm
 
 from export import MODEL_NAME
 from export.remote import RemoteDetector, check_image
@@ -26,6 +25,7 @@ from ohem_tf.data import proposals
 from ohem_tf.errors import InputError, run
 from ohem_tf.inference import album
 from ohem_tf.inference.detection import Detections
+from ohem_tf.progress import tqdm
 
 
 def bench(

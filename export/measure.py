@@ -8,12 +8,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from tqdm import tqdm
-
 from ohem_tf.data.pipeline import evaluation_examples
 from ohem_tf.data.reader import RecordReader
 from ohem_tf.evaluation.report import metrics
 from ohem_tf.inference.predict import Predictor
+from ohem_tf.progress import tqdm
 
 
 def compare(

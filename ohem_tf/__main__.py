@@ -26,6 +26,8 @@ COMMANDS = {
         "AP of a trained detector, files for the VOC and COCO servers",
     ),
     "detect": ("ohem_tf.detect", "images with their detections drawn in"),
+    "report": ("ohem_tf.report", "one HTML page on evaluated runs: errors, curves, pictures"),
+    "mine": ("ohem_tf.mine", "images without objects that a detector is most wrong about"),
     "compare": ("ohem_tf.compare", "does OHEM help on your data? methods x seeds, with intervals"),
     "debug-step": ("ohem_tf.debug_step", "which RoIs of a step have no finite loss, and why"),
     "tables": ("ohem_tf.tables", "runs beside the paper's tables"),
@@ -86,12 +88,18 @@ def usage() -> str:
 
 
 def flags_of(module: str) -> list[str]:
-    """Names of the flags that a binary defines, read from its source."""
+    """Names of the flags that a binary defines, read from its source and that of raw_flags.py."""
     spec = importlib.util.find_spec(module)
     assert spec
     assert spec.origin
     tree = ast.parse(pathlib.Path(spec.origin).read_text(encoding="utf-8"))
-    return [
+    shared = any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == "ohem_tf"
+        and any(name.name == "raw_flags" for name in node.names)
+        for node in ast.walk(tree)
+    )
+    return (flags_of("ohem_tf.raw_flags") if shared else []) + [
         str(node.args[0].value)
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)

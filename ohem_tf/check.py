@@ -3,8 +3,8 @@ r"""Checks a data set, and with a trained model its labels; reports all findings
     python -m ohem_tf.check --format=voc --root=VOCdevkit/VOC2007 --split=trainval,test --output=DIR
     python -m ohem_tf.check --records=records/voc07 --workdir=runs/voc07 --output=DIR
 
-The first looks at raw data, with the flags of ohem_tf.prepare and by the same checks, the second at
-what prepare wrote. Found are
+The first looks at raw data of any format, with the flags of ohem_tf.prepare and by the same checks,
+the second at what prepare wrote. Found are
 
 - errors, which prepare refuses: images that are missing or do not decode, or whose size is not that
   of the annotation; annotations that cannot be read; boxes that are empty, not numeric or more than
@@ -31,25 +31,19 @@ from typing import Any
 
 from absl import flags, logging
 
-from ohem_tf import errors
+from ohem_tf import errors, raw_flags
 from ohem_tf.checking.outcome import Outcome
 from ohem_tf.checking.page import page
 from ohem_tf.checking.raw import check_raw
 from ohem_tf.checking.stored import check_records
 from ohem_tf.checking.terminal import summary
-from ohem_tf.data import splits
-from ohem_tf.data.limits import DEFAULT, FLAG, Limits
-from ohem_tf.data.options import NONE, SELECTIVE_SEARCH, Options, read_classes, usable_cores
-from ohem_tf.data.proposals import MODES
+from ohem_tf.data.limits import DEFAULT, Limits
+from ohem_tf.data.options import NONE, Options, usable_cores
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
 from ohem_tf.files import atomic, make_folder, write_json
 
-# Flags for raw data only.
-_RAW = (
-    *("format", "root", "classes", "annotations", "images", "no_annotations", "on_bad_record"),
-    *("proposals", "selective_search_mode", "min_proposal_size", FLAG, "follow_links"),
-)
+_PLACES = ("root", "annotations")  # of raw data
 _TRAINED = ("checkpoint", "min_loss")
 
 
@@ -100,34 +94,13 @@ def check(
 def define_flags() -> None:
     """Defines the flags; not at import, since other binaries have flags of the same names."""
     flags.DEFINE_string("records", None, "Folder that prepare wrote, instead of raw data.")
-    flags.DEFINE_enum("format", None, ["voc", "coco"], "Kind of raw data.")
-    flags.DEFINE_string("root", None, "Raw data: the folder, as for prepare.")
+    raw_flags.define(NONE)
     flags.DEFINE_list(
         "split",
         None,
         "Splits, the training split first. Records: what config.data.train_split takes, also a "
         "part as in train[:300]; by default all, or with --workdir alone the split of training.",
     )
-    flags.DEFINE_string("classes", None, "Raw data: as for prepare.")
-    flags.DEFINE_string("annotations", None, "COCO: the json; {split} in it is replaced.")
-    flags.DEFINE_string("images", None, "COCO: the folder of images; {split} in it is replaced.")
-    flags.DEFINE_bool("no_annotations", False, "Raw data: the splits have no ground truth.")
-    flags.DEFINE_enum(
-        "on_bad_record",
-        "error",
-        splits.ON_BAD_RECORD,
-        "Raw data: as prepare will be called; with skip, what it drops is no error.",
-    )
-    flags.DEFINE_string(
-        "proposals",
-        NONE,
-        f"Raw data: a file of proposals as for prepare, or {SELECTIVE_SEARCH} (which takes long), "
-        f"to measure their recall; or {NONE}. Records have theirs.",
-    )
-    flags.DEFINE_enum("selective_search_mode", "fast", MODES, "Kind of selective search.")
-    flags.DEFINE_float("min_proposal_size", 2.0, "Least width and height of a proposal, in pixels.")
-    flags.DEFINE_float(FLAG, 1.0, "Raw data: as for prepare.")
-    flags.DEFINE_bool("follow_links", False, "Raw data: as for prepare.")
     flags.DEFINE_string(
         "workdir",
         None,
@@ -153,23 +126,25 @@ def _read_flags() -> dict[str, Any]:
       InputError: flags that do not go together.
     """
     given = flags.FLAGS
-    if given.records and given.format:
-        raise InputError("--records and --format: expected one of them: records, or raw data")
-    if not (given.records or given.format or given.workdir):
-        raise InputError("expected --format=voc or coco with --root and --split, or --records=DIR")
-    if given.format and given.workdir:
+    is_raw = any(given[name].value for name in _PLACES)
+    if given.records and given.root:
+        raise InputError("--records and --root: expected one of them: records, or raw data")
+    if not (given.records or is_raw or given.workdir):
+        raise InputError("expected --root with raw data and --split, or --records=DIR")
+    if is_raw and given.workdir:
         raise InputError(
             "--workdir: a trained model looks at records; prepare the data, then give --records=DIR"
         )
-    for names, flag, what in ((_RAW, "format", "raw data"), (_TRAINED, "workdir", "a model")):
-        for name in names if not getattr(given, flag) else ():
+    for names, there, what, flag in (
+        (raw_flags.NAMES, is_raw, "raw data", "root"),
+        (_TRAINED, given.workdir, "a model", "workdir"),
+    ):
+        for name in names if not there else ():
             if given[name].present:
                 raise InputError(f"--{name}: is for {what}; expected --{flag} with it")
     raw = None
-    if given.format:
-        values = {name: getattr(given, name) for name in _RAW}
-        values["classes"] = read_classes(values["classes"])
-        raw = Options(splits=tuple(given.split or ()), output=given.output or "", **values)
+    if is_raw:
+        raw = Options(output=given.output or "", **raw_flags.values())
     workers = usable_cores() if given.num_workers is None else given.num_workers
     if workers < 1:
         raise InputError(f"--num_workers={workers}: expected at least 1")

@@ -11,19 +11,15 @@ xmin, ymax, xmax] in pixels, half-open}.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
-import numpy as np
 from absl import flags
 from ml_collections import config_flags
-from tqdm import tqdm
 
 from ohem_tf import devices
 from ohem_tf.allocator import keep_freed_memory
 from ohem_tf.data import proposals
-from ohem_tf.data.ahead import ahead
-from ohem_tf.detector import Detector
+from ohem_tf.detector import Detector, detect_files
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder
 from ohem_tf.inference import album
@@ -51,33 +47,14 @@ def main(argv: Sequence[str]) -> None:
     make_folder(given.output, "output")
     paths = album.find(given.images, given.max_images)
     album.names(paths)
-    for path in tqdm(paths, desc="checking", unit="image", leave=False):
-        album.read(path)  # all of them before the first long search
+    album.check(paths)  # all of them before the first long search
     detector = _trained() if given.saved_model is None else Detector.of_export(given.saved_model)
     if detector.needs_proposals:
         proposals.require_selective_search()
     drawings = album.Album(given.output, paths, detector.classes, given.min_score)
-    read = functools.partial(_read, search=detector.needs_proposals)
-    for path, (image, boxes) in zip(
-        tqdm(paths, desc="detecting", unit="image"), ahead(read, paths), strict=True
-    ):
-        try:
-            found = detector.detect(image, boxes)
-        except InputError as error:
-            raise InputError(f"--images: {path}: {error}") from error
+    for path, image, found in detect_files(detector, paths, given.selective_search_mode):
         drawings.add(path, image, found)
     print(drawings.finish())
-
-
-def _read(path: str, search: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """An image [H, W, 3] uint8, and its proposals [R, 4]; ahead of the network."""
-    _, image = album.read(path)
-    if not search:
-        return image, None
-    try:
-        return image, proposals.read_and_search(path, flags.FLAGS.selective_search_mode, 2.0)[2]
-    except (OSError, ValueError) as error:
-        raise InputError(f"--images: {path}: {error}") from error
 
 
 def _check_flags() -> None:

@@ -10,7 +10,6 @@ from multiprocessing.queues import SimpleQueue
 
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from ohem_tf import devices, experiment
 from ohem_tf.allocator import keep_freed_memory
@@ -19,6 +18,7 @@ from ohem_tf.data.joined import SlicedReader, open_split
 from ohem_tf.data.reader import RecordReader
 from ohem_tf.data.workers import Workers
 from ohem_tf.inference.predict import Predictor, predict_split
+from ohem_tf.progress import tqdm
 
 _SLICE = 16  # images that a process takes at a time, at most
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -13,12 +13,14 @@ from PIL import Image
 
 from ohem_tf import experiment
 from ohem_tf.arrays import Array
+from ohem_tf.data.ahead import ahead
 from ohem_tf.data.proposals import read_and_search, selective_search
 from ohem_tf.errors import InputError
 from ohem_tf.inference import album
 from ohem_tf.inference.detection import Detections
 from ohem_tf.inference.exported import ExportedPredictor, version_numbers
 from ohem_tf.inference.predict import Predictor
+from ohem_tf.progress import tqdm
 from ohem_tf.workdir import CONFIG, load_saved
 
 _NO_OVERRIDES: Mapping[str, Any] = MappingProxyType({})
@@ -125,6 +127,41 @@ class Detector:
         else:
             _, _, boxes = read_and_search(path, selective_search_mode, 2.0)
         return self._predictor(pixels, boxes)
+
+
+def detect_files(
+    detector: Detector, paths: Sequence[str], selective_search_mode: str = "fast"
+) -> Iterator[tuple[str, np.ndarray, Detections]]:
+    """Detections in image files, with progress; the next files are read, and searched, meanwhile.
+
+    Args:
+      detector: of any kind.
+      paths: files that `album.read` reads.
+      selective_search_mode: see `Detector.detect`.
+
+    Yields:
+      For each file its path, its pixels [H, W, 3] uint8 and what is found.
+
+    Raises:
+      InputError: a file cannot be read, or the detector refuses it; the message names it.
+    """
+
+    def read(path: str) -> tuple[np.ndarray, np.ndarray | None]:
+        _, image = album.read(path)
+        if not detector.needs_proposals:
+            return image, None
+        try:
+            return image, read_and_search(path, selective_search_mode, 2.0)[2]
+        except (OSError, ValueError) as error:
+            raise InputError(f"--images: {path}: {error}") from error
+
+    progress = tqdm(paths, desc="detecting", unit="image")
+    for path, (image, boxes) in zip(progress, ahead(read, paths), strict=True):
+        try:
+            found = detector.detect(image, boxes)
+        except InputError as error:
+            raise InputError(f"--images: {path}: {error}") from error
+        yield path, image, found
 
 
 def _pixels(image: Array | Image.Image) -> np.ndarray:

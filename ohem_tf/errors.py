@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import app, flags, logging
 
 _CONFIG_ERRORS = (
     AttributeError,
@@ -41,6 +41,8 @@ def run(main: Callable[[list[str]], int | None], takes_words: bool = False) -> N
     """
 
     def guarded(argv: list[str]) -> int | None:
+        if not flags.FLAGS["verbosity"].present:  # TensorFlow's, of every checkpoint say
+            logging.set_verbosity(logging.WARNING)
         try:
             if argv[1:] and not takes_words:
                 raise InputError(f"{argv[1]}: not a flag; expected --NAME=VALUE")

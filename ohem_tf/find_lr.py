@@ -18,7 +18,6 @@ from absl import flags
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict, config_flags
 from tabulate import tabulate
-from tqdm import tqdm
 
 from ohem_tf import experiment
 from ohem_tf.allocator import keep_freed_memory
@@ -27,6 +26,7 @@ from ohem_tf.data.joined import open_split
 from ohem_tf.errors import InputError, run
 from ohem_tf.evaluation.loss_curves import check_plot
 from ohem_tf.models.roi_network import NON_FINITE
+from ohem_tf.progress import tqdm
 
 _SMOOTHING = 0.95  # momentum of the mean
 _DIVERGED = 3.0  # times the lowest smoothed loss

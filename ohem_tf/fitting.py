@@ -57,13 +57,12 @@ def fit(
                 distributed_batches(distribution, stream, first_step),
                 steps_per_epoch=config.train.steps - first_step,
                 callbacks=list(around),
-                verbose="auto" if chief else 0,
+                verbose=0,
                 shuffle=False,
             )
             if several:  # the others stay until the chief has written everything
                 workers.agree(distribution, {"the last step": model.step})
     except Interrupted:
-        print(flush=True)  # ends the line of the progress bar
         if chief and model.step > first_step:
             checkpoints.save()
         raise
@@ -92,6 +91,9 @@ def fit(
             ) from error
         raise
     finally:
+        for callback in around:
+            if isinstance(callback, callbacks.Progress):
+                callback.on_train_end()  # so that what is said next has a line of its own
         if isinstance(records, SkippingReader):
             print(records.summary(), flush=True)
 

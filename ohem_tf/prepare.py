@@ -3,18 +3,19 @@ r"""Prepares a data set: raw images, annotations and proposals become records.
 python -m ohem_tf.prepare --format=voc --root=VOCdevkit/VOC2007 --split=trainval,test \
     --proposals=selective_search --output=DIR
 
-Every annotation and image is checked first, then proposals are computed or read and shards are
-written atomically. --proposals=none leaves them out: models with a region proposal network
-(config.proposals=rpn) need none. Run again with the same flags it resumes from the shards that are
-finished; run with another --split it adds that split to the same data set, with the same classes.
---no_annotations takes splits whose ground truth is not public (VOC12 test, COCO test-dev).
+--format=auto, the default, finds out whether a folder holds VOC, COCO, YOLO, CVAT, LabelMe, Label
+Studio or Open Images data (docs/formats.md), and --val_fraction=0.2 makes train and val of data
+without splits. Every annotation and image is checked first, then proposals are computed or read and
+shards are written atomically. --proposals=none leaves them out: models with a region proposal
+network (config.proposals=rpn) need none. Run again with the same flags it resumes from the shards
+that are finished; run with another --split it adds that split to the same data set, with the same
+classes. --no_annotations takes splits whose ground truth is not public (VOC12 test, COCO test-dev).
 --runner=DirectRunner (or Dataflow, Flink, Spark) computes proposals and shards on Apache Beam, see
 docs/cluster.md.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 from pathlib import Path
@@ -23,17 +24,11 @@ from typing import Any
 import cv2
 from absl import flags, logging
 
-from ohem_tf import errors
-from ohem_tf.data import beam, one_image, proposals, shards, splits, summary
-from ohem_tf.data.limits import FLAG, Limits
-from ohem_tf.data.options import (
-    NONE,
-    SELECTIVE_SEARCH,
-    Options,
-    list_split,
-    read_classes,
-    usable_cores,
-)
+from ohem_tf import errors, raw_flags
+from ohem_tf.data import beam, holdout, one_image, proposals, shards, splits, summary
+from ohem_tf.data.formats import choice
+from ohem_tf.data.limits import Limits
+from ohem_tf.data.options import NONE, SELECTIVE_SEARCH, Options, usable_cores
 from ohem_tf.data.reader import read_dataset_info
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
@@ -44,7 +39,8 @@ def prepare(options: Options) -> dict[str, Any]:
     """Prepares the splits of `options` and returns what dataset.json then holds.
 
     Raises:
-      InputError: bad input or flags; see checks.py, voc.py, coco.py, splits.py and proposals.py.
+      InputError: bad input or flags; see checks.py, voc.py, coco.py, formats/, splits.py and
+        proposals.py.
         The output is in use, or cannot be written.
     """
     if options.runner is not None:
@@ -57,6 +53,7 @@ def prepare(options: Options) -> dict[str, Any]:
 def _prepare(options: Options) -> dict[str, Any]:
     output = Path(options.output)
     limits = Limits.of_flags(options)
+    options = choice.resolve(options, limits)
     source: proposals.Source | None = None
     how: dict[str, Any] = {"method": SELECTIVE_SEARCH, "mode": options.selective_search_mode}
     how["opencv"] = cv2.__version__
@@ -72,12 +69,15 @@ def _prepare(options: Options) -> dict[str, Any]:
         how["min_size"] = options.min_proposal_size
     dataset = _existing(options)
     earlier = [shards.earlier(output, name, dataset) for name in options.splits]
-    found = [list_split(options, name, limits) for name in options.splits]
+    found = choice.list_splits(options, limits)
     if options.no_annotations:
         _need_classes(options, dataset, found[0])
     with Workers(options.num_workers, limits=limits) as workers:
         for split in found:
             split.check(workers, limits)
+        if options.val_fraction:
+            made = (options.splits[1], options.val_fraction, options.split_seed)
+            found[:1] = holdout.divide(found[0], *made)
         if leak := summary.leak(found):
             logging.warning("%s", leak)
         classes = options.classes or tuple(dataset["classes"]) or splits.find_classes(found[0])
@@ -95,6 +95,8 @@ def _prepare(options: Options) -> dict[str, Any]:
             plan |= {"classes": list(classes), "shard_size": options.shard_size}
             if options.no_annotations:
                 plan["annotated"] = False
+            if options.val_fraction and split.name in options.splits[:2]:
+                plan["divided"] = f"{options.val_fraction}, seed {options.split_seed}"
             plans.append(plan)
         states = [
             _resume(options, split.name, state, dataset, plan)
@@ -184,58 +186,14 @@ def _resume(
 
 def define_flags() -> None:
     """Defines the flags; not at import, since other binaries have flags of the same names."""
-    flags.DEFINE_enum("format", None, ["voc", "coco"], "Kind of raw data.", required=True)
-    flags.DEFINE_string(
-        "root",
-        None,
-        "VOC: the folder of Annotations, ImageSets and JPEGImages. COCO: the folder of "
-        "annotations/instances_SPLIT.json (--no_annotations: image_info_SPLIT.json) and of the "
-        "images in SPLIT/.",
-    )
-    flags.DEFINE_list("split", None, "Splits, the training split first.", required=True)
+    raw_flags.define(SELECTIVE_SEARCH)
+    flags.DEFINE_list("split", None, "Splits, the training split first.")
     flags.DEFINE_string("output", None, "Directory to write.", required=True)
-    flags.DEFINE_string(
-        "proposals",
-        SELECTIVE_SEARCH,
-        f"{SELECTIVE_SEARCH}; a .npz, .json or .mat file of boxes computed elsewhere; or {NONE}, "
-        "for models with a region proposal network (config.proposals).",
-    )
-    flags.DEFINE_string(
-        "classes",
-        None,
-        "Class names with commas between, or a text file with one a line. By default those of the "
-        "output's dataset.json, else those found in the first split.",
-    )
-    flags.DEFINE_string("annotations", None, "COCO: the json; {split} in it is replaced.")
-    flags.DEFINE_string("images", None, "COCO: the folder of images; {split} in it is replaced.")
-    flags.DEFINE_bool(
-        "no_annotations",
-        False,
-        "The splits have no ground truth: for evaluate --write_results only. Classes are those of "
-        "--classes, of the output's dataset.json, or of the 'categories' in COCO's json.",
-    )
-    flags.DEFINE_enum(
-        "on_bad_record",
-        "error",
-        splits.ON_BAD_RECORD,
-        "skip drops a bad object, or an image that cannot be read, and prints a count per cause.",
-    )
     flags.DEFINE_integer(
         "num_workers",
         None,
         "Processes that read and search images. By default one for each core; 0: this one alone, "
         "which a file that crashes its reader then ends.",
-    )
-    flags.DEFINE_float(
-        FLAG,
-        1.0,
-        "Multiplies the limits against absurd files (ohem_tf/data/limits.py): megabytes of xml and "
-        "json, pixels, objects and proposals of an image, seconds and memory of reading a file.",
-    )
-    flags.DEFINE_bool(
-        "follow_links",
-        False,
-        "Images and annotations may be links that lead out of --root (COCO: --images).",
     )
     flags.DEFINE_string(
         "runner",
@@ -248,8 +206,6 @@ def define_flags() -> None:
         "beam_options", "", "Options of the runner, such as '--project=p --region=europe-west4'."
     )
     flags.DEFINE_integer("shard_size", 256, "Images per shard: what a restart repeats at most.")
-    flags.DEFINE_enum("selective_search_mode", "fast", proposals.MODES, "Kind of selective search.")
-    flags.DEFINE_float("min_proposal_size", 2.0, "Least width and height of a proposal, in pixels.")
     flags.DEFINE_bool("overwrite", False, "Replace splits prepared there from other input.")
 
 
@@ -258,12 +214,11 @@ def main(argv: list[str]) -> None:
     # TensorFlow, imported when the first shard is written, only encodes records here: it must not
     # take a GPU.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    fields = [field.name for field in dataclasses.fields(Options) if field.name != "splits"]
-    values = {name: getattr(flags.FLAGS, name) for name in fields}
-    values["classes"] = read_classes(values["classes"])
-    if values["num_workers"] is None:
-        values["num_workers"] = usable_cores()
-    prepare(Options(splits=tuple(flags.FLAGS.split), **values))
+    given = flags.FLAGS
+    workers = usable_cores() if given.num_workers is None else given.num_workers
+    own = ("output", "runner", "beam_options", "shard_size", "overwrite")
+    values = {name: getattr(given, name) for name in own}
+    prepare(Options(num_workers=workers, **values, **raw_flags.values()))
 
 
 def cli() -> None:

@@ -30,7 +30,6 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 from ml_collections import ConfigDict, config_flags
-from tqdm import tqdm
 
 from ohem_tf import devices, experiment
 from ohem_tf.data import statistics
@@ -41,6 +40,7 @@ from ohem_tf.evaluation.loss_curves import check_plot, plot, table
 from ohem_tf.files import write_json
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.models.roi_network import NON_FINITE
+from ohem_tf.progress import tqdm
 from ohem_tf.workdir import ROI_LOSS, SNAPSHOTS, load_saved, restore, snapshots
 
 _POINT = ("step", "loss", "cls", "box", "rois", "images")

@@ -149,7 +149,7 @@ def train(
                     keeper.finish(model)
             elif resumed:
                 print(f"resuming from {checkpoints.latest}")
-            around = [log, checkpoints, stop, *keepers, callbacks.Progress()]
+            around = [log, checkpoints, stop, *keepers, callbacks.Progress(config.train.steps)]
         if not ended:
             if chief:
                 save_config(config, overrides or {}, records.classes, workdir)

@@ -92,6 +92,26 @@ def load_saved(workdir: str) -> dict[str, Any]:
     return saved
 
 
+def read_log(workdir: str) -> list[dict[str, Any]]:
+    """The lines of WORKDIR/log.jsonl, {"step": int, name: number, ...}; one cut off is left out.
+
+    Raises:
+      InputError: there is no log, or a line is not what ohem_tf.train writes.
+    """
+    path = os.path.join(workdir, LOG)
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [json.loads(line) for line in file if line.endswith("\n")]
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); expected the log of ohem_tf.train"
+        ) from error
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line, dict) or type(line.get("step")) is not int:
+            raise InputError(f'{path}: line {number} has no "step"; expected ohem_tf.train\'s log')
+    return lines
+
+
 def checkpoint_of(
     model: FastRCNN, optimizer: keras.Optimizer | None = None, **more: Any
 ) -> tf.train.Checkpoint:

@@ -18,9 +18,11 @@ PYPI = {
     "cv2": "opencv-contrib-python-headless",
     "google": "protobuf",
     "grpc": "grpcio",
+    "markdown_it": "markdown-it-py",
     "PIL": "Pillow",
     "skimage": "scikit-image",
     "tensorflow_serving": "tensorflow-serving-api",
+    "yaml": "PyYAML",
 }
 # What benchmarks/peers imports: its files run under another Python, which has these.
 NOT_OURS = {"torch", "torchvision"}

@@ -219,6 +219,13 @@ def test_splits_without_annotations(root):
     }
 
 
+def test_a_split_that_cannot_be_made(root):
+    raw = options(root, splits=("train", "val", "test"), val_fraction=0.01)
+    outcome = check.check(raw, min_examples=0)
+    assert counts(outcome) == {"split refused": 1}
+    assert "--val_fraction=0.01: of the 5 images of 'train', 0 would" in outcome.findings[0].message
+
+
 def test_coco(tmp_path):
     root = tiny_coco.make(tmp_path / "coco")
     raw = Options("coco", str(root), ("train", "val"), "", proposals="none")
@@ -278,13 +285,13 @@ def test_selective_search_gives_the_recall_that_prepare_prints(root, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ((), "expected --format=voc or coco with --root and --split, or --records=DIR"),
-        (("--records=x", "--format=voc"), "--records and --format: expected one of them"),
-        (("--format=voc", "--workdir=x"), "--workdir: a trained model looks at records"),
-        (("--records=x", "--root=y"), "--root: is for raw data; expected --format with it"),
+        ((), "expected --root with raw data and --split, or --records=DIR"),
+        (("--records=x", "--root=y"), "--records and --root: expected one of them"),
+        (("--root=y", "--workdir=x"), "--workdir: a trained model looks at records"),
+        (("--records=x", "--format=voc"), "--format: is for raw data; expected --root with it"),
         (("--records=x", "--min_loss=2"), "--min_loss: is for a model; expected --workdir"),
         (("--records=x",), "x/dataset.json: not found"),
-        (("--format=voc", "--root=x"), "--split=: expected each split once"),
+        (("--format=voc", "--root=x"), "--split is missing: expected the splits of the data"),
         (("--format=voc", "--root=x", "--split=a", "--num_workers=0"), "--num_workers=0: expected"),
     ],
 )

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from benchmarks import fuzz, fuzz_targets
+from benchmarks import fuzz
+from benchmarks.fuzzing.target import Target
+from benchmarks.fuzzing.targets import TARGETS
 from ohem_tf import experiment
 from ohem_tf.config import paper
 from ohem_tf.data import coco
@@ -15,6 +17,8 @@ from ohem_tf.errors import InputError
 from ohem_tf.workdir import save_config
 
 WITHOUT_TENSORFLOW = {
+    **{"YOLO txt": 300, "YOLO data.yaml": 300, "LabelMe json": 300, "CVAT xml": 300},
+    **{"Label Studio json": 300, "Open Images csv": 300},
     **{"VOC xml": 500, "COCO json": 700, ".mat v5": 300, ".mat v7.3": 300, ".caffemodel": 300},
     **{"proposals .npz": 300, "proposals .json": 400, "detections .npz": 200},
 }
@@ -42,7 +46,7 @@ def test_nothing_but_refused_and_right(name, inputs):
 
 
 def test_every_target_is_tested():
-    assert {*WITHOUT_TENSORFLOW, *WITH_TENSORFLOW} == set(fuzz_targets.TARGETS)
+    assert {*WITHOUT_TENSORFLOW, *WITH_TENSORFLOW} == set(TARGETS)
     assert sum(fuzz.shares(1000).values()) >= 1000
 
 
@@ -58,7 +62,7 @@ def test_outcomes(tmp_path):
     def read(folder):
         return answer_to((folder / "x").read_bytes())
 
-    target = fuzz_targets.Target("x", [b"right"], read, lambda _, answer: answer == "right")
+    target = Target("x", [b"right"], read, lambda _, answer: answer == "right")
     for data in (b"right", b"refused", b"error", b"wrong"):
         assert fuzz.outcome(target, tmp_path, data)[0] == data.decode()
     assert fuzz.outcome(target, tmp_path, b"error")[1] == "KeyError: 'x' (answer_to)"
@@ -71,7 +75,8 @@ def test_outcomes(tmp_path):
 CHILD = """
 import json, os, sys, time
 from pathlib import Path
-from benchmarks import fuzz, fuzz_targets
+from benchmarks import fuzz
+from benchmarks.fuzzing.target import Target
 
 def read(folder):
     if (folder / "x").read_bytes() == b"crash":
@@ -79,7 +84,7 @@ def read(folder):
     if (folder / "x").read_bytes() == b"hang":
         time.sleep(100)
 
-target = fuzz_targets.Target("x", [b"right"], read, lambda content, answer: True)
+target = Target("x", [b"right"], read, lambda content, answer: True)
 fuzz.TARGETS["x"] = (lambda folder: target, 1)
 fuzz._SECONDS = 1
 fuzz.content = lambda target, name, number, seed: [b"right", b"crash", b"hang", b"right"][number]

@@ -16,6 +16,7 @@ from ohem_tf.settings import DetectionSettings
 from ohem_tf.training.optimizer import CaffeSGD
 from ohem_tf.workdir import (
     SNAPSHOTS,
+    read_log,
     repair_best,
     restore,
     save_best,
@@ -184,3 +185,24 @@ def test_best_json_says_what_the_weights_say(tmp_path):
     path.write_text('{"step": 2, "mAP": 0.05}')
     repair_best(str(tmp_path))
     assert json.loads(path.read_text()) == {"step": 2, "mAP": 0.05}
+
+
+def test_the_log_without_a_line_that_was_cut_off(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "cls": 0.5}\n{"step": 2, "cl')
+    assert read_log(str(tmp_path)) == [{"step": 1, "cls": 0.5}]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read"),
+        ("x\n", "cannot be read"),
+        ('{"cls": 1}\n', 'line 1 has no "step"'),
+        ('{"step": 1}\n[1]\n', 'line 2 has no "step"'),
+    ],
+)
+def test_a_log_that_is_none(text, message, tmp_path):
+    if text is not None:
+        (tmp_path / "log.jsonl").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_log(str(tmp_path))

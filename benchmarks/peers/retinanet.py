@@ -24,7 +24,6 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 from ml_collections import ConfigDict, config_flags
-from tqdm import tqdm
 
 from ohem_tf import experiment, images
 from ohem_tf.allocator import keep_freed_memory
@@ -37,6 +36,7 @@ from ohem_tf.errors import InputError, run
 from ohem_tf.evaluation.report import metrics
 from ohem_tf.files import make_folder, write_json
 from ohem_tf.models.backbones import PREPROCESSING
+from ohem_tf.progress import tqdm
 
 _LEVELS = (3, 6)  # anchors of 32 to 400 px
 _TIMED = 20  # steps that tell the speed, after as many that trace and warm up

@@ -57,10 +57,14 @@ MEANING = {
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """A box to draw, [ymin, xmin, ymax, xmax] in pixels, and what to write at it."""
+    """A box to draw, [ymin, xmin, ymax, xmax] in pixels, and what to write at it.
+
+    `beside`: it is not what the picture is about, but what stands there instead: in another colour.
+    """
 
     box: Box
     label: str = ""
+    beside: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

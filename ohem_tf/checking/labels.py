@@ -14,13 +14,12 @@ are computed once more, without dropout, and shown are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from ohem_tf import boxes as box_ops
 from ohem_tf import devices, experiment
@@ -35,7 +34,8 @@ from ohem_tf.hard_mining import select_hard_rois
 from ohem_tf.losses import roi_losses
 from ohem_tf.models.batches import Batch, unbatch
 from ohem_tf.models.fast_rcnn import FastRCNN
-from ohem_tf.models.roi_network import NON_FINITE
+from ohem_tf.models.roi_network import NON_FINITE, Features
+from ohem_tf.progress import tqdm
 from ohem_tf.workdir import checkpoint_path, load_saved
 
 EXPLAINED_IOU = 0.3  # with an annotated object of any class
@@ -53,6 +53,7 @@ class Examined(NamedTuple):
       losses: [R] float32 classification and box, as hard mining ranks them.
       probabilities: [R, K+1] float32.
       annotated: how many of them are annotated boxes.
+      proposals: [P, 4] float32 pixels: what detection looks at, of the record or the model's own.
     """
 
     boxes: np.ndarray
@@ -60,6 +61,23 @@ class Examined(NamedTuple):
     losses: np.ndarray
     probabilities: np.ndarray
     annotated: int
+    proposals: np.ndarray
+
+
+class Image(NamedTuple):
+    """An image that was examined: its record, and its split with its classes."""
+
+    examined: Examined
+    record: Record
+    split: str
+    classes: tuple[str, ...]
+
+    def doubts(self, min_loss: float) -> list[Finding]:
+        """The labels that the model doubts, in no order; see `LabelCheck.findings`."""
+        losses = self.examined.losses[: self.examined.annotated]
+        annotated = np.flatnonzero(losses >= min_loss)
+        chosen = (*unlabelled(self.examined, self.record, min_loss), *annotated)
+        return [_describe(self, int(index)) for index in chosen]
 
 
 def trained_on(workdir: str) -> tuple[str, str]:
@@ -108,11 +126,25 @@ class LabelCheck:
         Raises:
           InputError: a loss is not finite.
         """
-        found = []
+        found = [doubt for image in self.images() for doubt in image.doubts(min_loss)]
+        return sorted(found, key=by_loss)
+
+    def images(self, most: int | None = None) -> Iterator[Image]:
+        """The images, examined one after the other, with progress.
+
+        Args:
+          most: of each split at most so many, chosen at random but always the same; None: all.
+
+        Raises:
+          InputError: a loss is not finite.
+        """
         for name, records in self._splits.items():
-            found += _of_split(self._model, self._config, records, name, min_loss)
-        found.sort(key=lambda finding: -dict(finding.details)["loss"])
-        return found
+            yield from _of_split(self._model, self._config, records, name, most)
+
+
+def by_loss(finding: Finding) -> float:
+    """The key that sorts what `Image.doubts` gives by descending loss."""
+    return -float(dict(finding.details)["loss"])
 
 
 def _open_model(config: ConfigDict, workdir: str, checkpoint: str) -> FastRCNN:
@@ -143,23 +175,30 @@ def examine(model: FastRCNN, image: Batch) -> dict[str, tf.Tensor]:
         "losses": network.checked(losses.ranking),
         "probabilities": tf.nn.softmax(logits),
         "annotated": tf.shape(image["gt_boxes"])[0],
+        "proposals": _proposals(model, image, features),
     }
 
 
+def _proposals(model: FastRCNN, image: Batch, features: Features) -> tf.Tensor:
+    if model.proposer.needs_proposals:
+        return image["proposals"]
+    return model.propose(features, tf.shape(image["image"])[:2], image["scale"])
+
+
 def _of_split(
-    model: FastRCNN, config: ConfigDict, records: RecordReader, split: str, min_loss: float
-) -> list[Finding]:
+    model: FastRCNN, config: ConfigDict, records: RecordReader, split: str, most: int | None
+) -> Iterator[Image]:
     config = config.copy_and_resolve_references()
     config.data.flip, config.train.images_per_step, config.seed = "none", 1, 0
     stream = experiment.training_stream(config, records)
-    dataset = stream.dataset().take(len(records))
+    count = len(records) if most is None else min(most, len(records))
+    dataset = stream.dataset().take(count)
 
     @tf.function(input_signature=[dataset.element_spec])
     def compiled(batch: Batch) -> dict[str, tf.Tensor]:
         return examine(model, unbatch(batch)[0])
 
-    found: list[Finding] = []
-    bar = tqdm(total=len(records), desc=f"trained model, {split}", unit="image")
+    bar = tqdm(total=count, desc=f"trained model, {split}", unit="image")
     for position, batch in enumerate(dataset):
         try:
             tensors = compiled(batch)
@@ -169,12 +208,9 @@ def _of_split(
             raise InputError(f"--workdir: a loss is not finite in {split}") from error
         examined = Examined(**{name: value.numpy() for name, value in tensors.items()})
         record = from_example(records[stream.choice(position).record])
-        annotated = np.flatnonzero(examined.losses[: examined.annotated] >= min_loss)
-        for index in (*unlabelled(examined, record, min_loss), *annotated):
-            found.append(_describe(examined, int(index), record, split, records.classes))
         bar.update()
+        yield Image(examined, record, split, records.classes)
     bar.close()
-    return found
 
 
 def unlabelled(examined: Examined, record: Record, min_loss: float) -> np.ndarray:
@@ -201,9 +237,8 @@ def _explained(examined: Examined, chosen: np.ndarray, record: Record) -> np.nda
     return np.any(near, axis=1)
 
 
-def _describe(
-    examined: Examined, index: int, record: Record, split: str, classes: tuple[str, ...]
-) -> Finding:
+def _describe(image: Image, index: int) -> Finding:
+    examined, record, split, classes = image
     label, loss = int(examined.labels[index]), float(examined.losses[index])
     probabilities = examined.probabilities[index]
     # For background the class that it looks like most, even if background seems likelier still.

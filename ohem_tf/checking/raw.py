@@ -8,22 +8,24 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ohem_tf.checking import findings as kinds
 from ohem_tf.checking.findings import Finding
 from ohem_tf.checking.outcome import CheckedSplit, Outcome
 from ohem_tf.checking.recall import Recall
-from ohem_tf.data import checks, one_image, proposals, splits, voc
+from ohem_tf.data import checks, holdout, one_image, proposals, splits
+from ohem_tf.data.formats import choice
 from ohem_tf.data.limits import DEFAULT, Limits
-from ohem_tf.data.options import NONE, SELECTIVE_SEARCH, Options, list_split
+from ohem_tf.data.listed import Listed
+from ohem_tf.data.options import NONE, SELECTIVE_SEARCH, Options
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
+from ohem_tf.progress import tqdm
 
-Listed = checks.Entry | voc.Listed
 
-
-def inspect(image: Listed, limits: Limits = DEFAULT) -> checks.Checked | checks.Problem:
+def inspect(
+    image: checks.Entry | Listed, limits: Limits = DEFAULT
+) -> checks.Checked | checks.Problem:
     """`one_image.check_image`, but what that raises comes back as a problem."""
     try:
         return one_image.check_image(image, limits)
@@ -44,8 +46,9 @@ def check_raw(options: Options, workers: Workers, limits: Limits = DEFAULT) -> O
         proposals.require_selective_search()
     elif options.proposals != NONE:
         source = proposals.ProposalFile(options.proposals, limits)
+    options = choice.resolve(options, limits)
     listing = dataclasses.replace(options, on_bad_record="skip")
-    listed = [list_split(listing, name, limits) for name in options.splits]
+    listed = choice.list_splits(listing, limits)
     found: list[Finding] = []
     paths: dict[tuple[str, str], str | None] = {}
     for split in listed:
@@ -66,6 +69,8 @@ def check_raw(options: Options, workers: Workers, limits: Limits = DEFAULT) -> O
         if not split.entries:
             message = f"{split.name}: none of its {len(split.images)} images can be read"
             found.append(kinds.error(kinds.SPLIT, split.name, message))
+    if options.val_fraction and listed[0].entries:
+        _divide(options, listed, paths, found)
     classes = _classes(options, listed, found)
     checked = [
         CheckedSplit(s.name, len(s.images), not options.no_annotations, s.entries) for s in listed
@@ -85,10 +90,25 @@ def check_raw(options: Options, workers: Workers, limits: Limits = DEFAULT) -> O
     return Outcome(classes, checked, found, read, "prepare refuses this data")
 
 
-def _path(image: Listed) -> str | None:
-    if isinstance(image, voc.Listed):
-        return voc.find_image(image.root, image.image_id)
-    return image.image_path
+def _divide(
+    options: Options,
+    listed: list[splits.Split],
+    paths: dict[tuple[str, str], str | None],
+    found: list[Finding],
+) -> None:
+    """Makes the split of --val_fraction; that it cannot be made becomes a finding."""
+    made = (options.splits[1], options.val_fraction, options.split_seed)
+    try:
+        first, second = holdout.divide(listed[0], *made)
+    except InputError as error:
+        found.append(kinds.error(kinds.SPLIT, listed[0].name, str(error)))
+        return
+    listed[:1] = first, second
+    paths |= {(second.name, e.image_id): paths[first.name, e.image_id] for e in second.entries}
+
+
+def _path(image: checks.Entry | Listed) -> str | None:
+    return image.image_path if isinstance(image, checks.Entry) else image.path()
 
 
 def _classes(

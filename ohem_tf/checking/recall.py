@@ -1,4 +1,4 @@
-"""How many objects have a proposal at IoU 0.5: per class, and per size as COCO's."""
+"""Which share of objects is covered, by proposals say: per class, and per size as COCO's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIZES = {"small": 32.0**2, "medium": 96.0**2, "large": float("inf")}  # square p
 
 
 class Recall:
-    """Counts of objects, neither difficult nor crowd, and of those that a proposal covers."""
+    """Counts of objects, neither difficult nor crowd, and of those that are covered."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         self._classes = tuple(classes)
@@ -22,15 +22,20 @@ class Recall:
         self.proposals = 0
 
     def add(self, objects: Sequence[Object], boxes: np.ndarray) -> None:
-        """Adds an image with its objects and its proposals [R, 4]."""
+        """Adds an image with its objects and its proposals [R, 4]: covered at IoU 0.5."""
         counted = [item for item in objects if not (item.difficult or item.crowd)]
         hits = covered(np.array([item.box for item in counted]).reshape(-1, 4), boxes)
         for item, hit in zip(counted, hits, strict=True):
-            count = self._counts.setdefault((item.name, _size(item)), [0, 0])
-            count[0] += 1
-            count[1] += int(hit)
+            self.count(item.name, _area(item), bool(hit))
         self.images += 1
         self.proposals += len(boxes)
+
+    def count(self, name: str, area: float, hit: bool) -> None:
+        """Counts an object of the class `name` and of `area` square pixels."""
+        size = next(size for size, limit in SIZES.items() if area < limit)
+        count = self._counts.setdefault((name, size), [0, 0])
+        count[0] += 1
+        count[1] += int(hit)
 
     def as_json(self) -> dict:
         """{"proposals_per_image", "all", "classes", "sizes"}: recalls in [0, 1] with the objects.
@@ -54,8 +59,7 @@ class Recall:
         return {"objects": objects, "recall": hits / objects if objects else None}
 
 
-def _size(item: Object) -> str:
-    """By COCO's own area of the object where the file has one, else by that of its box."""
+def _area(item: Object) -> float:
+    """COCO's own area of the object where the file has one, else that of its box."""
     ymin, xmin, ymax, xmax = item.box
-    area = (ymax - ymin) * (xmax - xmin) if item.area is None else item.area
-    return next(name for name, limit in SIZES.items() if area < limit)
+    return (ymax - ymin) * (xmax - xmin) if item.area is None else item.area

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from tqdm import tqdm
 
 from ohem_tf.checking import findings as kinds
 from ohem_tf.checking.findings import Finding
@@ -18,6 +17,7 @@ from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.data.reader import RecordReader, read_dataset_info
 from ohem_tf.data.records import Record, from_example
 from ohem_tf.data.workers import Workers
+from ohem_tf.progress import tqdm
 
 
 def inspect(image: tuple[checks.Entry, bytes]) -> checks.Checked | checks.Problem:
@@ -77,22 +77,22 @@ def _check_split(
             where = f"{directory}: {split.name}: record {index}"
             try:
                 record = from_example(reader[index])
-                entry = _entry(record, where, reader.classes)
+                told = entry(record, where, reader.classes)
             except (ValueError, IndexError, DecodeError) as error:
                 message = f"{where}: cannot be read ({error}); run prepare again"
                 found.append(kinds.error("record unreadable", split.name, message))
                 continue
             indices[split.name, record.image_id] = index
-            waiting.append((entry, record.proposals))
-            yield entry, record.encoded
+            waiting.append((told, record.proposals))
+            yield told, record.encoded
 
     with tqdm(total=len(reader), desc=f"checking {split.name}", unit="image") as bar:
         for result in workers.map(inspect, entries()):
-            entry, boxes = waiting.popleft()
+            told, boxes = waiting.popleft()
             bar.update()
             if isinstance(result, checks.Problem):
                 message = result.message
-                found.append(kinds.error(result.cause, split.name, message, entry.image_id))
+                found.append(kinds.error(result.cause, split.name, message, told.image_id))
                 continue
             found += kinds.of_entry(result, split.name, "error")
             if result.readable:
@@ -101,7 +101,7 @@ def _check_split(
                     split.recall.add(result.objects, boxes)
 
 
-def _entry(record: Record, where: str, classes: Sequence[str]) -> checks.Entry:
+def entry(record: Record, where: str, classes: Sequence[str]) -> checks.Entry:
     """A record as an annotation would tell it."""
     objects = []
     for i, label in enumerate(record.classes.tolist()):

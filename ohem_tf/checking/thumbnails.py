@@ -1,20 +1,56 @@
-"""Small pictures of findings: the part of an image that matters, with the boxes drawn in."""
+"""Small pictures for pages: the part of an image that matters, with the boxes drawn in."""
 
 from __future__ import annotations
 
+import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ohem_tf.checking.findings import Mark
+from ohem_tf.checking.findings import Mark, Picture
 from ohem_tf.data.checks import open_image
+from ohem_tf.web_page import escape
 
 SIDE = 320  # pixels of the longer side at most
 _QUALITY = 80
-_LINE, _HALO = "#ffb000", "#000000"
+_LINE, _BESIDE, _HALO = "#ffb000", "#35c9ff", "#000000"
 _CONTEXT = 0.75  # of the boxes' longer side, shown around them
 _LEAST_CONTEXT = 24  # pixels
+
+
+class Pictures:
+    """The pictures of a page, within its limit."""
+
+    def __init__(self, read: Callable[[str, str], bytes], max_bytes: int) -> None:
+        """Reads nothing yet.
+
+        Args:
+          read: gives the bytes of the image file of (split, image id).
+          max_bytes: of all pictures, as base64; after that there are none.
+        """
+        self._read = read
+        self._left = max_bytes
+
+    def show(self, picture: Picture) -> str:
+        """An <img>, or nothing: no image, one that does not decode, or a page that is full."""
+        if self._left <= 0:
+            return ""
+        try:
+            data = self._read(picture.split, picture.image_id)
+            encoded = base64.b64encode(thumbnail(data, picture.marks)).decode()
+        except (OSError, ValueError, KeyError):
+            return ""
+        self._left -= len(encoded)
+        boxes = f"{len(picture.marks)} boxes drawn" if picture.marks else "no box drawn"
+        labels = ", ".join(mark.label for mark in picture.marks if mark.label)
+        words = f"Image {picture.image_id} of {picture.split}, {labels or boxes}"
+        return f'<img loading="lazy" alt="{escape(words)}" src="data:image/jpeg;base64,{encoded}">'
+
+    @property
+    def full(self) -> bool:
+        """Whether pictures had to be left out."""
+        return self._left <= 0
 
 
 def thumbnail(data: bytes, marks: Sequence[Mark]) -> bytes:
@@ -38,10 +74,12 @@ def thumbnail(data: bytes, marks: Sequence[Mark]) -> bytes:
     for mark in marks:
         x0, y0, x1, y1 = _corners(mark, top, left, scale)
         pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=_HALO, width=4)  # grows inwards
-        pen.rectangle((x0, y0, x1, y1), outline=_LINE, width=2)
+        pen.rectangle((x0, y0, x1, y1), outline=_BESIDE if mark.beside else _LINE, width=2)
         if mark.label:
-            place = max(x0, 0) + 4, max(y0, 0) + 3
-            pen.text(place, mark.label, "white", font, stroke_width=2, stroke_fill=_HALO)
+            y = min(y1, picture.height) - 19 if mark.beside else max(y0, 0) + 3
+            pen.text(
+                (max(x0, 0) + 4, y), mark.label, "white", font, stroke_width=2, stroke_fill=_HALO
+            )
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
     return buffer.getvalue()

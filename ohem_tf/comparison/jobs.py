@@ -11,11 +11,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
-from tqdm import tqdm
-
 from ohem_tf.comparison.plan import Run
 from ohem_tf.devices import Share, shares
 from ohem_tf.errors import InputError
+from ohem_tf.progress import tqdm
 from ohem_tf.workdir import LOG
 
 _OUTPUT = "output.txt"  # in the workdir: what the process printed

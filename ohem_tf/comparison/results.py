@@ -11,7 +11,7 @@ from typing import Any
 
 from ohem_tf.comparison.plan import Run
 from ohem_tf.files import write_json
-from ohem_tf.workdir import LOG, load_saved
+from ohem_tf.workdir import load_saved, read_log
 
 # In the workdir of a run.
 RESULT = "compared.json"  # written last: the run is finished
@@ -38,7 +38,7 @@ def write(
       resampled_map: see `intervals.resampled_map`.
       roi_loss: see `roi_loss.measure`.
     """
-    log = _log(run.workdir)
+    log = read_log(run.workdir)
     rates = [line for line in log if "images/s" in line]
     known = os.path.exists(os.path.join(run.workdir, COST))
     cost = _json(run.workdir, COST) if known else {}
@@ -85,7 +85,7 @@ def search_map(run: Run) -> float | None:
 
 def logged_map(workdir: str, step: int) -> float | None:
     """mAP at a step of a training, on the split that it evaluates on."""
-    found = {line["step"]: line["eval/mAP"] for line in _log(workdir) if "eval/mAP" in line}
+    found = {line["step"]: line["eval/mAP"] for line in read_log(workdir) if "eval/mAP" in line}
     return found.get(step)
 
 
@@ -101,11 +101,6 @@ def _seconds(lines: list[dict[str, Any]], images_per_step: int) -> Any:
         return sum(t for line, t in zip(lines, took, strict=True) if line["step"] <= step)
 
     return up_to
-
-
-def _log(workdir: str) -> list[dict[str, Any]]:
-    with open(os.path.join(workdir, LOG), encoding="utf-8") as file:
-        return [json.loads(line) for line in file if line.endswith("\n")]
 
 
 def _json(workdir: str, name: str) -> Any:

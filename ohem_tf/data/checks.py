@@ -1,8 +1,8 @@
 """Checks of raw images and objects, common to all raw formats.
 
-A format (voc.py, coco.py) reads an image's annotation into an `Entry` whose objects carry their
-numbers as read; `check_entry` opens and decodes the image, tests every object, clips boxes that
-leave the image by up to one pixel, and returns a `Checked` entry with the good objects and a
+A format (voc.py, coco.py, formats/) reads an image's annotation into an `Entry` whose objects carry
+their numbers as read; `check_entry` opens and decodes the image, tests every object, clips boxes
+that leave the image by up to one pixel, and returns a `Checked` entry with the good objects and a
 `Problem` for each bad one.
 
 Two kinds of trouble: a `Problem` is one that `--on_bad_record=skip` may drop (a bad object, or an
@@ -73,6 +73,7 @@ class Entry:
     """One image as its annotation tells it; height and width are None where it does not say.
 
     `image_path` is None when there is no such file; `missing` then says what was looked for.
+    `normalized`: the boxes of its objects are fractions of the image's height and width.
     """
 
     image_id: str
@@ -82,6 +83,7 @@ class Entry:
     width: int | None
     objects: tuple[Object, ...]
     missing: str = ""
+    normalized: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,6 +193,18 @@ def check_object(item: Object, entry: Entry, height: int, width: int) -> Object 
     return item if box == item.box else dataclasses.replace(item, box=box)
 
 
+def in_pixels(entry: Entry, height: int, width: int) -> Entry:
+    """The entry with boxes in pixels, if its boxes are fractions of the image."""
+    if not entry.normalized:
+        return entry
+    sides = (height, width, height, width)
+    objects = []
+    for item in entry.objects:
+        ymin, xmin, ymax, xmax = (part * side for part, side in zip(item.box, sides, strict=True))
+        objects.append(dataclasses.replace(item, box=(ymin, xmin, ymax, xmax)))
+    return dataclasses.replace(entry, objects=tuple(objects), normalized=False)
+
+
 def check_entry(entry: Entry, limits: Limits = DEFAULT, data: bytes | None = None) -> Checked:
     """Reads an entry's image and tests its objects.
 
@@ -208,32 +222,32 @@ def check_entry(entry: Entry, limits: Limits = DEFAULT, data: bytes | None = Non
 
     def unreadable(cause: str, message: str) -> Checked:
         problem = Problem(cause, message)
-        path = entry.image_path or ""
-        return Checked(
-            entry.image_id, path, entry.annotation, 0, 0, (), (problem,), clipped=0, digest=""
-        )
+        given = (entry.image_id, entry.image_path or "", entry.annotation)
+        return Checked(*given, 0, 0, (), (problem,), clipped=0, digest="")
 
-    if entry.image_path is None:
+    path = entry.image_path
+    if path is None:
         return unreadable("image missing", entry.missing)
     try:
-        data = Path(entry.image_path).read_bytes() if data is None else data
+        data = Path(path).read_bytes() if data is None else data
     except OSError as error:
-        message = f"{entry.image_path}: cannot be read ({error.strerror}); expected an image file"
+        message = f"{path}: cannot be read ({error.strerror}); expected an image file"
         return unreadable("image missing", message)
     try:
         image = open_image(data, limits)
     except InputError as error:
-        return unreadable("image too large", f"{entry.image_path}: {error}")
+        return unreadable("image too large", f"{path}: {error}")
     except ValueError as error:
-        message = f"{entry.image_path}: {error}; expected a whole JPEG or PNG file"
+        message = f"{path}: {error}; expected a whole JPEG or PNG file"
         return unreadable("image unreadable", message)
     width, height = image.size
     for side, stated, real in (("width", entry.width, width), ("height", entry.height, height)):
         if stated is not None and stated != real:
             raise WrongSize(
-                f"{entry.annotation}: says {side} {stated}, but {entry.image_path} has {real}; "
+                f"{entry.annotation}: says {side} {stated}, but {path} has {real}; "
                 "the boxes would be wrong: expected the annotation of this very image"
             )
+    entry = in_pixels(entry, height, width)
     results = [check_object(item, entry, height, width) for item in entry.objects]
     good = tuple(item for item in results if isinstance(item, Object))
     clipped = sum(
@@ -242,7 +256,7 @@ def check_entry(entry: Entry, limits: Limits = DEFAULT, data: bytes | None = Non
     )
     return Checked(
         image_id=entry.image_id,
-        image_path=entry.image_path,
+        image_path=path,
         annotation=entry.annotation,
         height=height,
         width=width,
@@ -250,7 +264,7 @@ def check_entry(entry: Entry, limits: Limits = DEFAULT, data: bytes | None = Non
         problems=tuple(item for item in results if isinstance(item, Problem)),
         clipped=clipped,
         digest=hashlib.sha1(data, usedforsecurity=False).hexdigest(),
-        look=remarks.look_at(image, data, good, entry.image_path, entry.annotation),
+        look=remarks.look_at(image, data, good, path, entry.annotation),
     )
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import collections
-import json
 import os
-from pathlib import Path
 from typing import Any
 
 from ohem_tf import names
-from ohem_tf.data import checks
+from ohem_tf.data import checks, json_file
 from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.errors import InputError
 
@@ -31,16 +29,7 @@ def read_json(
       InputError: no file, json that is too large or does not parse, keys that are missing or of
         another type, ids that stand twice, names of categories that cannot be file names.
     """
-    path = Path(path)
-    try:
-        limits.check_size("json_mb", path)
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise InputError(f"{path}: not found; expected COCO's instances json") from None
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: json that does not parse ({error}); repair the file") from None
+    data = json_file.read(path, "COCO's instances json", limits)
     if not annotated and isinstance(data, dict):
         data = {"categories": [], **data, "annotations": []}
     for group, keys in _KEYS.items():

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from tqdm import tqdm
 
 from ohem_tf.data.checks import Checked
+from ohem_tf.progress import tqdm
 
 # Bits. Of 400 VOC photographs, compressed again to JPEG quality 30 or halved in size, all are this
 # near to the original; of the 8 million pairs of different photographs of VOC07's trainval the

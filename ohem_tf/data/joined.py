@@ -141,6 +141,21 @@ def split_name(directory: str, expression: str) -> str:
     return "+".join(part if "/" in part else f"{folder}/{part}" for part in parts)
 
 
+def split_expression(directory: str, name: str) -> str:
+    """The inverse of `split_name`: what `open_split` takes for the split that is called `name`.
+
+    The data set may have moved: if `directory` is one, its name need not be that in `name`.
+    """
+    parts = name.split("+")
+    if _is_dataset(Path(directory)):
+        parts = [part if _is_inside(directory, part) else part.split("/")[-1] for part in parts]
+    return "+".join(parts)
+
+
+def _is_inside(directory: str, part: str) -> bool:
+    return "/" in part and _is_dataset(Path(directory, part.split("/")[0]))
+
+
 def _open(directory: Path, part: str, where: str) -> RecordReader:
     path, _, ends = part.rstrip("]").partition("[")
     records = _open_whole(directory, path, where)

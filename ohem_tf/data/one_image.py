@@ -2,11 +2,11 @@
 
 `check_image` reads and checks an image and its annotation; `make_record` turns what was checked
 into a record; `serialize` gives its bytes. They are functions of their arguments and of the one
-file (VOC: two files) that these name; they write nothing and keep nothing between calls, and
-arguments and results are picklable. So whatever runs over the images maps them: the processes of
-workers.py, or Beam's (beam.py). Checking is a function of its own because all images are checked
-before the long work begins, and only then are the classes of a data set known; serializing is,
-because it takes TensorFlow, which worker processes should not load.
+file (or two: image and annotation) that these name; they write nothing and keep nothing between
+calls, and arguments and results are picklable. So whatever runs over the images maps them: the
+processes of workers.py, or Beam's (beam.py). Checking is a function of its own because all images
+are checked before the long work begins, and only then are the classes of a data set known;
+serializing is, because it takes TensorFlow, which worker processes should not load.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ohem_tf.data import checks, proposals, records, voc
+from ohem_tf.data import checks, proposals, records
 from ohem_tf.data.limits import DEFAULT, Limits
+from ohem_tf.data.listed import Listed
 from ohem_tf.errors import InputError
 
 
@@ -56,13 +57,14 @@ class Prepared(NamedTuple):
     counts: Counts
 
 
-def check_image(image: checks.Entry | voc.Listed, limits: Limits = DEFAULT) -> checks.Checked:
-    """Reads and checks one image, and its annotation where that is a file of its own (VOC).
+def check_image(image: checks.Entry | Listed, limits: Limits = DEFAULT) -> checks.Checked:
+    """Reads and checks one image, and its annotation where that is a file of its own.
 
     This is what a worker process maps over the images that a split lists.
 
     Args:
-      image: a COCO image with its objects, or the VOC image of an id.
+      image: an image with its objects, as formats of one file for all images have it, or one whose
+        own file is still to be read.
       limits: on its files.
 
     Returns:
@@ -70,17 +72,17 @@ def check_image(image: checks.Entry | voc.Listed, limits: Limits = DEFAULT) -> c
       `--on_bad_record=skip` drops; not `readable` if that is the image itself.
 
     Raises:
-      InputError: what checks.py and voc.py refuse in either mode.
+      InputError: what checks.py and the reader of the format refuse in either mode.
     """
-    entry = voc.read_entry(image, limits) if isinstance(image, voc.Listed) else image
+    entry = image if isinstance(image, checks.Entry) else image.read(limits)
     return checks.check_entry(entry, limits)
 
 
-def files_of(image: checks.Entry | checks.Checked | voc.Listed, *_: object) -> str:
+def files_of(image: checks.Entry | checks.Checked | Listed, *_: object) -> str:
     """The files that the functions above read for an image, for messages; whatever follows it."""
-    if isinstance(image, voc.Listed):
-        return f"{image.root}: the annotation or the image of {image.image_id}"
-    return image.image_path or image.annotation
+    if isinstance(image, checks.Entry | checks.Checked):
+        return image.image_path or image.annotation
+    return image.files()
 
 
 def make_record(entry: checks.Checked, boxes: np.ndarray | None, settings: Settings) -> Prepared:

@@ -12,15 +12,24 @@ from pathlib import Path
 
 from ohem_tf import names
 from ohem_tf.data import proposals, splits
-from ohem_tf.data.limits import Limits
 from ohem_tf.errors import InputError
 
 SELECTIVE_SEARCH, NONE = "selective_search", "none"
+AUTO = "auto"
+# One file annotates a whole split, or all of them; formats/whole.py and coco.py.
+_WHOLE = ("coco", "cvat", "label_studio", "open_images")
+FORMATS = (AUTO, "voc", "yolo", "labelme", *_WHOLE)
+MADE = ("train", "val")  # what --val_fraction makes where --split names nothing
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What to prepare. Fields are the flags of these names; `splits` is --split."""
+    """What to prepare. Fields are the flags of these names; `splits` is --split.
+
+    Attributes:
+      listed: the splits that are in the data; with `val_fraction` all but the second, which is made
+        of the first.
+    """
 
     format: str
     root: str | None
@@ -41,10 +50,16 @@ class Options:
     limit_factor: float = 1.0
     follow_links: bool = False
     overwrite: bool = False
+    val_fraction: float = 0.0
+    split_seed: int = 0
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        return self.splits[:1] + self.splits[2:] if self.val_fraction else self.splits
 
     def __post_init__(self) -> None:
         for name, allowed in (
-            ("format", ("voc", "coco")),
+            ("format", FORMATS),
             ("on_bad_record", splits.ON_BAD_RECORD),
             ("selective_search_mode", proposals.MODES),
         ):
@@ -55,42 +70,62 @@ class Options:
         for name, least in least_of.items():
             if not getattr(self, name) >= least:
                 raise InputError(f"--{name}={getattr(self, name)}: expected at least {least}")
-        if not self.splits or len(set(self.splits)) < len(self.splits):
+        if not self.splits:
+            raise InputError(
+                "--split is missing: expected the splits of the data, the training split first (or "
+                "--val_fraction=0.2, which makes train and val of it)"
+            )
+        if len(set(self.splits)) < len(self.splits):
             raise InputError(f"--split={','.join(self.splits)}: expected each split once")
         for split in self.splits:
             if not re.fullmatch(r"[\w.-]+", split):
                 raise InputError(f"--split: {split!r} is no name of a split; expected 'train', say")
-        for name in ("annotations", "images"):
-            value = getattr(self, name)
-            if value is not None and self.format == "voc":
-                raise InputError(f"--{name}: is for --format=coco; VOC folders have a fixed layout")
-            if value is not None and len(self.splits) > 1 and "{split}" not in value:
-                raise InputError(f"--{name}={value}: expected {{split}} in it, with several splits")
-            if value is None and self.root is None:
-                raise InputError("--root: expected the folder that holds the data")
+        self._check_made()
+        self._check_places()
         if self.beam_options and self.runner is None:
             raise InputError(f"--beam_options={self.beam_options}: for a --runner; none is given")
         if self.classes is not None:
             names.check_classes(self.classes, "classes")
 
+    def _check_made(self) -> None:
+        """What --val_fraction and --split_seed ask for."""
+        if not 0 <= self.val_fraction < 1:
+            raise InputError(f"--val_fraction={self.val_fraction}: expected from 0 to below 1")
+        if self.split_seed and not self.val_fraction:
+            raise InputError(
+                f"--split_seed={self.split_seed}: has no effect without --val_fraction"
+            )
+        if self.split_seed < 0:
+            raise InputError(f"--split_seed={self.split_seed}: expected at least 0")
+        if self.val_fraction and len(self.splits) < 2:
+            raise InputError(
+                f"--val_fraction={self.val_fraction}: --split={self.splits[0]} names one split; "
+                "expected two: the one that is there, and the one to make of it"
+            )
+        if self.val_fraction and self.no_annotations:
+            raise InputError("--val_fraction: has no effect with --no_annotations; leave one out")
 
-def list_split(options: Options, name: str, limits: Limits) -> splits.Split:
-    """Reads what a split lists, but no image."""
-    how = (name, options.on_bad_record, not options.no_annotations)
-    if options.format == "voc":
-        assert options.root is not None  # Options has checked it
-        return splits.list_voc(options.root, *how)
-    kind = "image_info" if options.no_annotations else "instances"
-    annotations, images = (
-        own.replace("{split}", name)
-        if own
-        else str(names.below(options.root or "", place, f"--split={name}", limits.follow_links))
-        for own, place in (
-            (options.annotations, f"annotations/{kind}_{name}.json"),
-            (options.images, name),
-        )
-    )
-    return splits.list_coco(annotations, images, *how, limits)
+    def _check_places(self) -> None:
+        """Where the data lies."""
+        if self.no_annotations and self.format not in ("voc", "coco"):
+            raise InputError(
+                f"--no_annotations: is for --format=voc and coco, whose servers keep the ground "
+                f"truth; the format here is {self.format}"
+            )
+        for name in ("annotations", "images"):
+            value = getattr(self, name)
+            if value is not None and self.format not in (AUTO, *_WHOLE):
+                raise InputError(
+                    f"--{name}: is for --format={', '.join(_WHOLE)}; in a folder of {self.format} "
+                    "each image has a file of its own"
+                )
+            shared = self.format == "cvat" or (name == "images" and self.format != "coco")
+            if value and len(self.listed) > 1 and "{split}" not in value and not shared:
+                raise InputError(f"--{name}={value}: expected {{split}} in it, with several splits")
+            if value is None and self.root is None:
+                raise InputError("--root: expected the folder that holds the data")
+        if self.format in (AUTO, "open_images") and self.root is None:
+            raise InputError("--root: expected the folder that holds the data")
 
 
 def read_classes(value: str | None) -> tuple[str, ...] | None:

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from ohem_tf.data import checks, one_image, proposals, records, tfrecord
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
 from ohem_tf.files import temporary_name, write_json
+from ohem_tf.progress import tqdm
 
 _LAYOUT = 1  # raise it when the same input gives other records
 

@@ -8,12 +8,13 @@ import os
 from collections.abc import Sequence
 
 from absl import logging
-from tqdm import tqdm
 
 from ohem_tf.data import checks, coco, one_image, voc
 from ohem_tf.data.limits import DEFAULT, Limits
+from ohem_tf.data.listed import Listed, Listing
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
+from ohem_tf.progress import tqdm
 
 ON_BAD_RECORD = ("error", "skip")
 _SHOWN = 20  # dropped records that are named one by one; all are counted
@@ -26,7 +27,8 @@ class Split:
     Attributes:
       name: name of the split.
       images: what its list holds, for `one_image.check_image`.
-      category_ids: {class name: category id} in the order of the ids (COCO); empty for VOC.
+      category_ids: {class name: category id} in the order of the ids (COCO); else empty.
+      classes: names in the order that the data gives them; empty where it gives none.
       on_bad_record: "error" or "skip".
       entries: its good entries.
       skipped: {cause: number of records dropped for it}.
@@ -34,12 +36,13 @@ class Split:
     """
 
     name: str
-    images: Sequence[checks.Entry | voc.Listed]
+    images: Sequence[checks.Entry | Listed]
     category_ids: dict[str, int]
     on_bad_record: str
     entries: list[checks.Checked] = dataclasses.field(default_factory=list)
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
     dropped: list[checks.Problem] = dataclasses.field(default_factory=list)
+    classes: tuple[str, ...] = ()
 
     def drop(self, problem: checks.Problem) -> None:
         """Counts a problem under "skip", or if it is `known`; else raises it."""
@@ -51,11 +54,11 @@ class Split:
         self.dropped.append(problem)
 
     def check(self, workers: Workers, limits: Limits = DEFAULT) -> None:
-        """Reads and checks all images (VOC: and annotations); fills `entries`.
+        """Reads and checks all images, and annotations of a file of their own; fills `entries`.
 
         Raises:
-          InputError: a bad record under "error", what checks.py and voc.py refuse in either mode,
-            or no image that can be read.
+          InputError: a bad record under "error", what checks.py and the format's reader refuse in
+            either mode, or no image that can be read.
         """
         with tqdm(total=len(self.images), desc=f"checking {self.name}", unit="image") as progress:
             check = functools.partial(one_image.check_image, limits=limits)
@@ -81,6 +84,20 @@ class Split:
                 else:
                     self.drop(problem)
             self.entries[i] = dataclasses.replace(entry, objects=tuple(known))
+
+
+def of_listing(name: str, listing: Listing, on_bad_record: str = "error") -> Split:
+    """The split that a format has listed.
+
+    Raises:
+      InputError: under "error", one of the listing's problems.
+    """
+    split = Split(
+        name, listing.images, listing.category_ids, on_bad_record, classes=listing.classes
+    )
+    for problem in listing.problems:
+        split.drop(problem)
+    return split
 
 
 def list_voc(
@@ -114,16 +131,14 @@ def list_coco(
       InputError: as `coco.read_json`; under "error", an annotation of an unknown image.
     """
     entries, category_ids, problems = coco.read_entries(annotations, images, annotated, limits)
-    split = Split(name, entries, category_ids, on_bad_record)
-    for problem in problems:
-        split.drop(problem)
-    return split
+    listing = Listing(entries, problems=tuple(problems), category_ids=category_ids)
+    return of_listing(name, listing, on_bad_record)
 
 
 def find_classes(split: Split) -> tuple[str, ...]:
-    """COCO: all categories. VOC: the names in the annotations, sorted."""
+    """Those that the data lists (COCO: all categories), else the names of its objects, sorted."""
     names = {item.name for entry in split.entries for item in entry.objects}
-    classes = tuple(split.category_ids) or tuple(sorted(names))
+    classes = tuple(split.category_ids) or split.classes or tuple(sorted(names))
     if not classes:
         raise InputError(
             f"split {split.name!r} has no object, so no classes can be found in it; expected the "

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from ohem_tf.data.pipeline import training_proposals
 from ohem_tf.data.reader import RecordReader
 from ohem_tf.matching import Matches, match
+from ohem_tf.progress import tqdm
 
 FIXED_MEAN = (0.0, 0.0, 0.0, 0.0)
 FIXED_STD = (0.1, 0.1, 0.2, 0.2)  # dy, dx, dh, dw

@@ -1,4 +1,7 @@
-"""Reads PASCAL VOC folders: Annotations/*.xml, ImageSets/Main/SPLIT.txt, JPEGImages/*."""
+"""Reads PASCAL VOC folders: Annotations/*.xml, ImageSets/Main/SPLIT.txt, JPEGImages/*.
+
+Folders of images with such xml beside them and no ImageSets are formats/voc_beside.py's.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from ohem_tf import names
-from ohem_tf.data import checks
+from ohem_tf.data import checks, xml_file
 from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.errors import InputError
 
@@ -24,6 +27,23 @@ class Listed:
     root: str
     image_id: str
     annotated: bool = True
+
+    def read(self, limits: Limits = DEFAULT) -> checks.Entry:
+        """See `read_entry`."""
+        return read_entry(self, limits)
+
+    def path(self) -> str | None:
+        """The image, None if it is missing."""
+        return find_image(self.root, self.image_id)
+
+    def files(self) -> str:
+        """What `read` reads, for messages."""
+        return f"{self.root}: the annotation or the image of {self.image_id}"
+
+
+def has_lists(root: str | os.PathLike[str]) -> bool:
+    """Whether a folder says in ImageSets what its splits are."""
+    return os.path.isdir(os.path.join(root, "ImageSets", "Main"))
 
 
 def read_split(root: str | os.PathLike[str], split: str) -> list[str]:
@@ -148,6 +168,20 @@ def _bare_entry(root: str, image_id: str, follow_links: bool) -> checks.Entry:
 def read_entry(image: Listed, limits: Limits = DEFAULT) -> checks.Entry:
     """Reads the annotation of one image, if it has one, and looks for the image.
 
+    Raises:
+      InputError: as `read_annotation`.
+    """
+    bare = _bare_entry(image.root, image.image_id, limits.follow_links)
+    if not image.annotated:
+        return bare
+    name = f"Annotations/{image.image_id}.xml"
+    path = str(names.below(image.root, name, f"image {image.image_id}", limits.follow_links))
+    return read_annotation(bare, path, limits)
+
+
+def read_annotation(entry: checks.Entry, path: str, limits: Limits = DEFAULT) -> checks.Entry:
+    """An entry with the size and the objects that an xml gives it.
+
     An absent <difficult> means 0, an absent <size> is not compared.
 
     Raises:
@@ -155,28 +189,14 @@ def read_entry(image: Listed, limits: Limits = DEFAULT) -> checks.Entry:
         size or <difficult> that is no number, an object without a name or with one that cannot be a
         file name.
     """
-    bare = _bare_entry(image.root, image.image_id, limits.follow_links)
-    if not image.annotated:
-        return bare
-    name = f"Annotations/{image.image_id}.xml"
-    path = str(names.below(image.root, name, f"image {image.image_id}", limits.follow_links))
-    try:
-        limits.check_size("xml_mb", path)
-        tree = ET.parse(path).getroot()
-    except OSError:
-        raise InputError(
-            f"{path}: annotation file is missing; expected one for each image id of the split "
-            "(--no_annotations prepares a split that has none)"
-        ) from None
-    except InputError:
-        raise
-    except (ET.ParseError, ValueError, LookupError) as error:
-        raise InputError(f"{path}: xml that does not parse ({error}); repair the file") from None
-    if tree.tag != "annotation":
-        raise InputError(f"{path}: its root is <{tree.tag}>; expected a VOC <annotation>")
+    missing = (
+        "annotation file is missing; expected one for each image id of the split "
+        "(--no_annotations prepares a split that has none)"
+    )
+    tree = xml_file.read(path, "annotation", missing, limits)
     height, width = _size(tree, path)
     return dataclasses.replace(
-        bare,
+        entry,
         annotation=path,
         height=height,
         width=width,

@@ -45,19 +45,30 @@ def coco_metrics(
     ground_truth, detections = inputs.check(ground_truth, detections)
     if not any(len(image["boxes"]) for image in ground_truth):
         return dict.fromkeys(NAMES)  # COCOeval does not take an empty data set
-    lists = (*ground_truth, *detections)
-    classes = np.unique(np.concatenate([image["classes"] for image in lists])).tolist()
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         evaluation = COCOeval(
-            _dataset(classes, [_objects(image) for image in ground_truth]),
-            _dataset(classes, [_guesses(_counted(image)) for image in detections]),
-            iouType="bbox",
+            *(_indexed(dataset) for dataset in as_coco(ground_truth, detections)), iouType="bbox"
         )
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     values = evaluation.stats.tolist()
     return {name: None if value < 0 else value for name, value in zip(NAMES, values, strict=True)}
+
+
+def as_coco(
+    ground_truth: Sequence[inputs.Arrays], detections: Sequence[inputs.Arrays]
+) -> tuple[dict, dict]:
+    """Both lists (see `coco_metrics`), after `inputs.check`, as COCO's json has them.
+
+    Ids start at 1: COCOeval takes annotation 0 for "no match".
+    """
+    lists = (*ground_truth, *detections)
+    classes = np.unique(np.concatenate([image["classes"] for image in lists])).tolist()
+    return (
+        _dataset(classes, [_objects(image) for image in ground_truth]),
+        _dataset(classes, [_guesses(_counted(image)) for image in detections]),
+    )
 
 
 def _crowd(image: inputs.Arrays) -> np.ndarray:
@@ -109,17 +120,21 @@ def _rows(image: inputs.Arrays) -> list[dict]:
     ]
 
 
-def _dataset(classes: list[int], images: list[list[dict]]) -> COCO:
-    """A COCO object made in memory. Ids start at 1: COCOeval takes annotation 0 for "no match"."""
+def _dataset(classes: list[int], images: list[list[dict]]) -> dict:
     annotations: list[dict] = []
     for image_id, rows in enumerate(images, 1):
         for row in rows:
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, **row})
-    coco = COCO()
-    coco.dataset = {
+    return {
         "images": [{"id": i} for i in range(1, len(images) + 1)],
         "categories": [{"id": c, "name": str(c)} for c in classes],
         "annotations": annotations,
     }
+
+
+def _indexed(dataset: dict) -> COCO:
+    """A COCO object made in memory."""
+    coco = COCO()
+    coco.dataset = dataset
     coco.createIndex()
     return coco

@@ -22,8 +22,8 @@ METHODS = ("voc07", "area")
 # in the last place above 3/10, 6/10 and 7/10: a recall of exactly 0.6 does not reach the level 0.6.
 _LEVELS = np.arange(0.0, 1.1, 0.1)
 
-# What became of a detection.
-_FALSE, _TRUE, _IGNORED = 0, 1, 2
+# What became of a detection, see `assign`.
+FALSE, TRUE, IGNORED = 0, 1, 2
 
 
 class Curve(NamedTuple):
@@ -61,6 +61,13 @@ class Matched(NamedTuple):
             scores=self.scores,
             objects=objects,
         )
+
+
+class Assigned(NamedTuple):
+    """What became of each detection, one image after the other; D in all."""
+
+    outcomes: np.ndarray  # [D] int64: TRUE, FALSE, or IGNORED
+    objects: np.ndarray  # [D] int64 over all images: that of its class that it overlaps most
 
 
 def average_precision(
@@ -113,7 +120,35 @@ def match(
     detections: Sequence[Mapping],
     iou_threshold: float = 0.5,
 ) -> dict[int, Matched]:
-    """Detections against objects, class by class; arguments and errors as `average_precision`.
+    """Detections against objects, class by class; arguments and errors as `average_precision`."""
+    assigned = assign(ground_truth, detections, iou_threshold)
+    ground_truth, detections = inputs.check(ground_truth, detections)
+    gt_classes = _concatenate([image["classes"] for image in ground_truth], np.int64)
+    difficult = _concatenate([image["difficult"] for image in ground_truth], bool)
+    classes = _concatenate([image["classes"] for image in detections], np.int64)
+    scores = _concatenate([image["scores"] for image in detections], np.float64)
+    gt_images, images = (_image_of_each(x) for x in (ground_truth, detections))
+
+    matched = {}
+    for class_id in np.union1d(gt_classes, classes).tolist():
+        mine = np.flatnonzero((classes == class_id) & (assigned.outcomes != IGNORED))
+        mine = mine[np.argsort(-scores[mine], kind="stable")]
+        objects = gt_images[(gt_classes == class_id) & ~difficult]
+        matched[class_id] = Matched(
+            images=images[mine],
+            hits=assigned.outcomes[mine] == TRUE,
+            scores=scores[mine],
+            objects=np.bincount(objects, minlength=len(ground_truth)),
+        )
+    return matched
+
+
+def assign(
+    ground_truth: Sequence[Mapping],
+    detections: Sequence[Mapping],
+    iou_threshold: float = 0.5,
+) -> Assigned:
+    """Detections against objects; arguments and errors as `average_precision`.
 
     The devkit's matching (VOCevaldet.m). The detections of a class over all images, by descending
     score (equal scores stay in their order): each looks at the one object of its class and image
@@ -123,27 +158,13 @@ def match(
     if not 0 < iou_threshold <= 1:
         raise InputError(f"iou_threshold is {iou_threshold}: it must lie in (0, 1]")
     ground_truth, detections = inputs.check(ground_truth, detections)
-    gt_classes = _concatenate([image["classes"] for image in ground_truth], np.int64)
     difficult = _concatenate([image["difficult"] for image in ground_truth], bool)
-    classes = _concatenate([image["classes"] for image in detections], np.int64)
     scores = _concatenate([image["scores"] for image in detections], np.float64)
-    gt_images, images = (_image_of_each(x) for x in (ground_truth, detections))
     best, overlap = _best_objects(ground_truth, detections)
-
-    matched = {}
-    for class_id in np.union1d(gt_classes, classes).tolist():
-        mine = np.flatnonzero(classes == class_id)
-        mine = mine[np.argsort(-scores[mine], kind="stable")]
-        outcome = _outcomes(best[mine], overlap[mine] >= iou_threshold, difficult)
-        counted = outcome != _IGNORED
-        objects = gt_images[(gt_classes == class_id) & ~difficult]
-        matched[class_id] = Matched(
-            images=images[mine][counted],
-            hits=outcome[counted] == _TRUE,
-            scores=scores[mine][counted],
-            objects=np.bincount(objects, minlength=len(ground_truth)),
-        )
-    return matched
+    order = np.argsort(-scores, kind="stable")  # an object is of one class: all classes at once
+    outcomes = np.empty(len(scores), np.int64)
+    outcomes[order] = _outcomes(best[order], overlap[order] >= iou_threshold, difficult)
+    return Assigned(outcomes, best)
 
 
 def mean_average_precision(ap: Mapping[int, float]) -> float:
@@ -163,10 +184,10 @@ def _best_objects(
     first = 0
     for truth, found in zip(ground_truth, detections, strict=True):
         if len(truth["boxes"]) and len(found["boxes"]):
-            iou = _iou(found["boxes"], truth["boxes"])
-            iou[found["classes"][:, None] != truth["classes"]] = -1
-            best.append(first + iou.argmax(axis=1))
-            overlap.append(iou.max(axis=1))
+            overlaps = iou(found["boxes"], truth["boxes"])
+            overlaps[found["classes"][:, None] != truth["classes"]] = -1
+            best.append(first + overlaps.argmax(axis=1))
+            overlap.append(overlaps.max(axis=1))
         else:
             best.append(np.zeros(len(found["boxes"]), np.int64))
             overlap.append(np.full(len(found["boxes"]), -1.0))
@@ -175,16 +196,16 @@ def _best_objects(
 
 
 def _outcomes(best: np.ndarray, matched: np.ndarray, difficult: np.ndarray) -> np.ndarray:
-    """True, false or ignored for the detections of one class, which come by descending score."""
-    outcome = np.full(len(best), _FALSE)
+    """True, false or ignored for detections that come by descending score."""
+    outcome = np.full(len(best), FALSE)
     hits = np.flatnonzero(matched)
     _, first = np.unique(best[hits], return_index=True)
-    outcome[hits[first]] = _TRUE
-    outcome[hits[difficult[best[hits]]]] = _IGNORED
+    outcome[hits[first]] = TRUE
+    outcome[hits[difficult[best[hits]]]] = IGNORED
     return outcome
 
 
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """IoU [N, M] in float64; 0 for a box without area. (`boxes.iou` needs TensorFlow.)"""
     low = np.maximum(a[:, None, :2], b[:, :2])
     high = np.minimum(a[:, None, 2:], b[:, 2:])

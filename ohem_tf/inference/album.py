@@ -15,6 +15,7 @@ from ohem_tf.errors import InputError
 from ohem_tf.files import make_folder, write_json
 from ohem_tf.inference import drawing
 from ohem_tf.inference.detection import Detections
+from ohem_tf.progress import tqdm
 
 _PAGE = 24  # images on the page
 _PAGE_NAME = "detections"
@@ -51,6 +52,12 @@ def read(path: str) -> tuple[bytes, np.ndarray]:
         raise InputError(f"image {path}: {error}; expected an image file") from error
     encoded, _ = checks.as_decodable(encoded, image_format, image.height, image.width)
     return encoded, images.decode(encoded).numpy()
+
+
+def check(paths: Sequence[str]) -> None:
+    """Reads all images, with progress, and keeps none; InputError as `read`."""
+    for path in tqdm(paths, desc="checking", unit="image", leave=False):
+        read(path)
 
 
 def names(paths: Sequence[str]) -> list[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from ohem_tf.data.pipeline import evaluation_examples
 from ohem_tf.data.reader import RecordReader
 from ohem_tf.errors import InputError
 from ohem_tf.inference.detection import Detections, detect
 from ohem_tf.models.fast_rcnn import FastRCNN
+from ohem_tf.progress import tqdm
 from ohem_tf.settings import DetectionSettings
 
 

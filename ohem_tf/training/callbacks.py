@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from ohem_tf.errors import InputError, WriteError, first_line
+from ohem_tf.progress import say, tqdm
 from ohem_tf.training.log import LogWindow, TrainingLog
 from ohem_tf.training.optimizer import averaged
 from ohem_tf.workdir import (
@@ -25,13 +26,29 @@ from ohem_tf.workdir import (
 _MEAN_AP = "eval/mAP"
 
 
-class Progress(keras.callbacks.ProgbarLogger):
-    """Keras' progress bar over the whole run, with the latest values instead of running means."""
+class Progress(keras.callbacks.Callback):
+    """A progress bar over the whole run, with the latest values of the log."""
+
+    def __init__(self, steps: int) -> None:
+        """`steps`: of the run, from its first one on."""
+        super().__init__()
+        self._steps = steps
+        self._bar = tqdm(disable=True)
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Begins at the step that training resumes from."""
+        step = self.model.step
+        self._bar = tqdm(total=self._steps, initial=step, desc="training", unit="step")
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Draws the bar."""
-        self.progbar.stateful_metrics = set(logs or ())
-        super().on_train_batch_end(batch, logs)
+        values = {name: f"{value:.4g}" for name, value in (logs or {}).items()}
+        self._bar.set_postfix(values, refresh=False)
+        self._bar.update()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Ends it."""
+        self._bar.close()
 
 
 class Evaluation(keras.callbacks.Callback):
@@ -70,10 +87,9 @@ class Evaluation(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Evaluates at every `every`-th step."""
         if self._every and self.model.step % self._every == 0:
-            print(flush=True)  # ends the line of the progress bar
             self._run()
             if reason := self.ended_early(self.model.step):
-                print(reason, flush=True)
+                say(reason)
                 self.model.stop_training = True
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
@@ -116,7 +132,7 @@ class Evaluation(keras.callbacks.Callback):
                 save_best(self.model, self._workdir, step, mean_ap)
         if mean_ap is not None:
             self._log.write(step, {_MEAN_AP: mean_ap})
-            print(f"step {step}: mAP {mean_ap:.4f}", flush=True)
+            say(f"step {step}: mAP {mean_ap:.4f}")
         self._log.restart_clock()
 
 

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tiny
 from by_hand import iou
 
@@ -52,6 +53,7 @@ def shown(there, *rois, takes_for=None) -> list[int]:
         np.float32([loss for _, loss, _ in rows]),
         probabilities,
         count,
+        np.zeros((0, 4), np.float32),
     )
     return [int(i) - count for i in labels.unlabelled(examined, there, 1.0)]
 
@@ -114,6 +116,19 @@ def test_losses_and_probabilities_are_those_of_the_model(dataset):
             model.image_features(image["image"]), found["boxes"], image["scale"]
         )
         np.testing.assert_allclose(found["probabilities"], scores, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(found["proposals"], image["proposals"])
+
+
+def test_the_proposals_of_a_model_that_makes_its_own_are_those_of_detection(dataset):
+    model = tiny.faster_rcnn()
+    config = tiny.config(dataset, **{"train.images_per_step": 1, "data.flip": "none"})
+    (batch,) = experiment.training_stream(config, RecordReader(dataset, "train")).dataset().take(1)
+    (image,) = unbatch(batch)
+    found = labels.examine(model, image)["proposals"]
+    features = model.image_features(image["image"])
+    expected = model.propose(features, tf.shape(image["image"])[:2], image["scale"])
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert 0 < len(found) <= 20
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import html.parser
 import io
 
 import pytest
+from html_reader import Reader
 from PIL import Image
 
 from ohem_tf.checking import page as pages
@@ -14,7 +14,6 @@ from ohem_tf.checking.findings import ERROR, LOOK, Finding, Mark, Picture
 from ohem_tf.checking.outcome import CheckedSplit, Outcome
 
 EVIL = '<script>alert("x")</script>'
-VOID = {"meta", "img"}
 
 
 def image() -> bytes:
@@ -34,31 +33,6 @@ def outcome(count=3) -> Outcome:
     found.append(Finding("image missing", ERROR, "train", "gone", (Picture("train", "gone"),)))
     split = CheckedSplit(EVIL, 4, True)
     return Outcome((EVIL, "cat"), [split], found, read, "prepare refuses this data")
-
-
-class Reader(html.parser.HTMLParser):
-    """Collects tags and attributes; unbalanced ones are an error."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.text = [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def test_the_page_is_whole_and_needs_nothing_else():

@@ -79,3 +79,11 @@ _DATA = encoded(60, 100)
 def test_no_image():
     with pytest.raises(ValueError, match="not an image"):
         thumbnail(b"hello", ())
+
+
+def test_what_stands_beside_has_another_colour():
+    picture = pixels(encoded(), Mark((50, 100, 150, 300)), Mark((20, 20, 40, 60), beside=True))
+    scale = SIDE / 400
+    orange, blue = picture[round(50 * scale), 160], picture[round(20 * scale), 32]
+    assert orange[0] > 180 > 120 > orange[2]
+    assert blue[0] < 120 < 180 < blue[1]

@@ -6,7 +6,7 @@ import pytest
 import tiny
 
 from ohem_tf.data import records
-from ohem_tf.data.joined import check_classes, open_split, split_name
+from ohem_tf.data.joined import check_classes, open_split, split_expression, split_name
 from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.data.reader import RecordReader
 from ohem_tf.errors import InputError
@@ -201,3 +201,18 @@ def test_classes_that_are_missing_are_named():
 )
 def test_splits_are_named_with_their_data_set(directory, expression, name):
     assert split_name(directory, expression) == name
+
+
+@pytest.mark.parametrize(
+    ("directory", "expression"),
+    [("voc07", "test"), ("voc07", "trainval[:2]"), (".", "voc07/trainval+voc12/trainval")],
+)
+def test_the_name_of_a_split_gives_it_again(folder, directory, expression):
+    directory = str(folder / directory)
+    name = split_name(directory, expression)
+    assert split_expression(directory, name) == expression
+    open_split(directory, split_expression(directory, name), FIELD)
+
+
+def test_a_data_set_that_has_moved_keeps_its_splits(folder):
+    assert split_expression(str(folder / "voc07"), "before/test") == "test"

@@ -1,0 +1,1 @@
+"""Data as labelling tools write it: YOLO, CVAT, LabelMe, Label Studio, Open Images, plain VOC."""
