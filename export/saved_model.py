@@ -3,7 +3,8 @@
     python -m export.saved_model --config=configs/NAME.py --workdir=DIR --output=EXPORT_DIR
 
 writes EXPORT_DIR/1/, then 2/ and so on: images and proposals in, final detections out, in
-operations of TensorFlow alone (see served.py for the signatures). A version appears atomically.
+operations of TensorFlow alone (see served.py for the signatures). A version appears atomically,
+with a model card, assets.extra/README.md.
 --dtype and --svd make it faster; what they cost is measured on the eval split, and printed.
 --flavour=single_image writes a plainer graph for other runtimes instead (single_image.py), which
 export.onnx and OpenVINO convert.
@@ -22,7 +23,7 @@ from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 import ohem_tf
-from export import MODEL_NAME, compress, measure, versions, warmup
+from export import MODEL_NAME, card, compress, measure, versions, warmup
 from export.served import ServedDetector
 from export.single_image import SingleImageDetector, check_settings, random_inputs
 from ohem_tf import devices, experiment
@@ -96,6 +97,7 @@ def export(
             about["measured"] = _measure(config, records, reference, model, measure_images)
         write = _write_single_image if single else _write
         seconds = write(version.temporary, config, model, about)
+        card.write(version.temporary, about, workdir)
     size = sum(
         os.path.getsize(os.path.join(d, f)) for d, _, fs in os.walk(version.path) for f in fs
     )

@@ -308,6 +308,11 @@ def main(argv: list[str]) -> None:
         print(f"{values.montage}: 12 scenes with their boxes, the first 6 of each split")
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """Entry point with the flags."""
     define_flags()
     errors.run(main)
+
+
+if __name__ == "__main__":
+    cli()

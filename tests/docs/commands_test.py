@@ -1,13 +1,12 @@
 """Every command on every page is read by the program that it calls.
 
-Each shell block of README.md, docs/, export/README.md and CONTRIBUTING.md runs in bash with an
-empty PATH, so that loops, quotes and variables are the shell's own business and every command ends
-in `command_not_found_handle`, which notes it. Then, for each command noted:
+The shell itself reads the blocks of README.md, docs/, export/README.md and CONTRIBUTING.md
+(shell_blocks.py). Then, for each command:
 
-- programs of this project (`python -m MODULE`, `ohem COMMAND`) read their flags and their config, as
-  they do first of all, checks of the fields' values included, and stop there: the runs themselves
-  take data and hours. What runs in seconds is run elsewhere: the tutorial in tutorial_test.py, the
-  Python in python_test.py, the binaries on tiny data in the test of each.
+- programs of this project (`python -m MODULE`, `ohem COMMAND`) read their flags and their config,
+  checks of the fields' values included, and stop there: the runs themselves take data and hours.
+  What runs in seconds is run elsewhere: the tutorial in tutorial_test.py, Python in python_test.py,
+  the binaries on tiny data in the test of each.
 - `make`, `pip` and `docker` are compared with the files that they read: targets, extras, paths.
 - `apt` and `tensorboard` are only known by name: what they would do is not of this project.
 """
@@ -18,25 +17,17 @@ import functools
 import itertools
 import re
 import runpy
-import subprocess
 import sys
 
 import pytest
 from absl import app, flags
 from ml_collections import ConfigDict
+from shell_blocks import BLOCK, blocks, noted
 
 from docs.scripts.pages import ROOT, pages
 from ohem_tf.__main__ import COMMANDS
 from ohem_tf.config import validate
 
-_HANDLE = """
-set -u
-command_not_found_handle() { printf '%s\\0' "$@" >> "$NOTES"; printf '\\n\\0' >> "$NOTES"; }
-"""
-# Blocks in another language than the shell's say so; ``` alone is the shell's.
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# A program in a virtual environment is called by its path.
-_VENV = re.compile(r"(?<!\S)\.\w+/bin/(?=\w)")
 _ONLY_KNOWN = {"apt", "tensorboard"}
 # A program that other tests have imported runs here as __main__.
 pytestmark = pytest.mark.filterwarnings("ignore:.* found in sys.modules after:RuntimeWarning")
@@ -44,25 +35,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.* found in sys.modules after:Ru
 
 class _Parsed(BaseException):
     """Flags and config are read; the program would begin its work now."""
-
-
-def blocks(name, language):
-    """The blocks of a page in a language."""
-    text = (ROOT / name).read_text()
-    return [block for found, block in _BLOCK.findall(text) if found == language]
-
-
-def noted(block, folder):
-    """The commands of a shell block, each a list of words."""
-    notes = folder / "notes"
-    notes.write_text("")
-    script = _HANDLE + _VENV.sub("", block)
-    env = {"PATH": "/nowhere", "NOTES": str(notes)}
-    done = subprocess.run(
-        ["/bin/bash", "-c", script], cwd=folder, env=env, capture_output=True, text=True
-    )
-    assert not done.stderr, f"{done.stderr}\n{block}"
-    return [words.rstrip("\0").split("\0") for words in notes.read_text().split("\n\0")[:-1]]
 
 
 def _parse_only(main, argv=None, flags_parser=None):
@@ -215,6 +187,6 @@ def test_flags_named_in_the_text_exist():
     for name in pages():
         if name == "CHANGELOG.md":
             continue  # which names flags of the past
-        text = _BLOCK.sub("", (ROOT / name).read_text())
+        text = BLOCK.sub("", (ROOT / name).read_text())
         unknown = set(re.findall(r"(?<![\w-])--([a-z]\w*)", text)) - known
         assert not unknown, f"{name} names {unknown}"
