@@ -7,7 +7,8 @@ The shell itself reads the blocks of README.md, docs/, export/README.md and CONT
   checks of the fields' values included, and stop there: the runs themselves take data and hours.
   What runs in seconds is run elsewhere: the tutorial in tutorial_test.py, Python in python_test.py,
   the binaries on tiny data in the test of each.
-- `make`, `pip` and `docker` are compared with the files that they read: targets, extras, paths.
+- `make`, `pip` and `docker` are compared with the files that they read: targets, extras, paths;
+  what runs in a container is a program of this project, and read as such.
 - `apt` and `tensorboard` are only known by name: what they would do is not of this project.
 """
 
@@ -97,6 +98,13 @@ def check(command, *arguments, monkeypatch):
     elif command == "docker":
         files = [b for a, b in itertools.pairwise(arguments) if a in ("-f", "--file")]
         assert all((ROOT / file).is_file() for file in files), files
+        for word in arguments:
+            if word.startswith("EXTRAS="):
+                assert set(word.removeprefix("EXTRAS=").split(",")) <= extras(), word
+        image = [i for i, word in enumerate(arguments) if word.startswith("ohem_tf:")]
+        if arguments[0] == "run":  # /data is the folder that it is run in
+            command = [word.replace("/data/", "") for word in arguments[image[0] + 1 :]]
+            check("ohem", *command, monkeypatch=monkeypatch)
     else:
         assert command in _ONLY_KNOWN, f"{command}: who reads it?"
 
