@@ -251,6 +251,9 @@ class TrainSettings:
       keep_checkpoints: the last few that are kept.
       snapshot_every: weights are kept for good every this many steps; 0: none.
       eval_every: mAP on the eval split every this many steps; 0: only at the end.
+      pictures_every: TensorBoard is shown every this many steps, and at the end, what is mined in a
+        few fixed training images, see docs/tensorboard.md; 0: never.
+      pictures_images: how many images; each costs about a forward pass and a detection.
       deterministic: TensorFlow's operations add up in a fixed order (a little slower), so that two
         runs on the same machine, or one that was interrupted, agree to the bit. An operation that
         has no such form on a GPU ends training, and is named.
@@ -270,6 +273,8 @@ class TrainSettings:
     keep_checkpoints: int = 3
     snapshot_every: int = 0
     eval_every: int = 10000
+    pictures_every: int = 1000
+    pictures_images: int = 4
     deterministic: bool = False
 
 

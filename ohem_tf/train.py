@@ -38,6 +38,7 @@ from ohem_tf.interruption import Interrupted, Interruption
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.models.roi_network import NON_FINITE
 from ohem_tf.training import callbacks, dump, workers
+from ohem_tf.training.board import Board, write_curves
 from ohem_tf.training.distribution import distributed_batches, strategy_for
 from ohem_tf.training.log import TrainingLog
 from ohem_tf.workdir import (
@@ -135,14 +136,16 @@ def train(
         if log is not None:
             if first_step < config.train.steps:
                 save_config(config, overrides or {}, records.classes, workdir)
-            keepers = _keepers(config, workdir, model, held_out, log, interruption)
+            predictor = Predictor(model, experiment.detection_settings(config))
+            keepers = _keepers(config, workdir, model, predictor, held_out, log, interruption)
             if first_step >= config.train.steps:
                 print(f"{workdir}: already trained for {first_step} steps")
                 for callback in keepers:  # if it was interrupted there
                     callback.finish(model)
             elif resumed:
                 print(f"resuming from {checkpoints.latest}")
-            around = [log, checkpoints, stop, *keepers, callbacks.Progress()]
+            board = _board(config, records, predictor, log)
+            around = [log, checkpoints, stop, board, *keepers, callbacks.Progress()]
         if first_step < config.train.steps:
             _fit(config, workdir, model, distribution, records, around, checkpoints, interruption)
         return model
@@ -242,16 +245,25 @@ def _in_common(config: ConfigDict, records: RecordReader, first_step: int) -> di
     }
 
 
+def _board(
+    config: ConfigDict, records: RecordReader, predictor: Predictor, log: TrainingLog
+) -> Board:
+    """What TensorBoard shows of a few training images."""
+    every, images = config.train.pictures_every, config.train.pictures_images
+    stream = experiment.training_stream(config, records)
+    return Board(log, stream, predictor, every, images, config.ohem.chunk)
+
+
 def _keepers(
     config: ConfigDict,
     workdir: str,
     model: FastRCNN,
+    predictor: Predictor,
     held_out: RecordReader,
     log: TrainingLog,
     interruption: Interruption,
 ) -> list[callbacks.Snapshots | callbacks.Evaluation]:
     """What keeps weights for good: snapshots, and those of the best mAP if it can be computed."""
-    predictor = Predictor(model, experiment.detection_settings(config))
     truth = functools.cache(lambda: ground_truth(held_out))
     snapshots = callbacks.Snapshots(workdir, config.train.snapshot_every)
     if not held_out.annotated:
@@ -263,13 +275,11 @@ def _keepers(
 
     def evaluate() -> dict[str, Any]:
         with interruption.at_once():
-            return metrics(
-                truth(),
-                predict_split(predictor, held_out),
-                held_out.classes,
-                config.evaluation.method,
-                config.evaluation.iou_threshold,
-            )
+            found, settings = predict_split(predictor, held_out), config.evaluation
+            scored = truth(), found, held_out.classes
+            result = metrics(*scored, settings.method, settings.iou_threshold)
+            write_curves(log, model.step, *scored, settings.iou_threshold)
+            return result
 
     evaluation = callbacks.Evaluation(workdir, config.train.eval_every, evaluate, log)
     return [snapshots, evaluation]

@@ -145,6 +145,8 @@ BAD = {
     "train.keep_checkpoints": (0,),
     "train.snapshot_every": (-1,),
     "train.eval_every": (-1,),
+    "train.pictures_every": (-1,),
+    "train.pictures_images": (0,),
     "detection.shortest_sides": ((), (600, 0), (600.5,), (600, 1200)),
     "detection.longest_side": (0,),
     "detection.scale_choice": ("worst",),

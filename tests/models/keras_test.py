@@ -114,3 +114,19 @@ def test_the_paper_s_networks_are_rebuilt_from_their_config(name):
     other.set_weights(network.get_weights())
     image = np.random.default_rng(0).uniform(-100, 100, (1, 64, 80, 3)).astype(np.float32)
     np.testing.assert_array_equal(network(image), other(image))
+
+
+def test_a_step_reports_how_long_it_waited_for_its_batch(batches, monkeypatch):
+    """By a clock that goes on by 1 whenever it is read; not in the first, which is traced."""
+    clock = tf.Variable(0.0, dtype=tf.float64)
+    monkeypatch.setattr(
+        "ohem_tf.models.keras_model.tf.timestamp", lambda: clock.assign_add(1.0, read_value=True)
+    )
+    waited = []
+    model = tiny.model()
+    model.compile(CaffeSGD(0.01))
+    log = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda _, logs: waited.append(logs["waited"])
+    )
+    model.fit(batches, steps_per_epoch=3, verbose=0, shuffle=False, callbacks=[log])
+    assert waited == [0.0, 1.0, 1.0]
