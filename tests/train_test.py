@@ -128,8 +128,9 @@ def test_a_run_leaves_what_it_says(trained):
 
 
 @pytest.mark.slow
-def test_two_devices_train_as_one(trained, config, tmp_path):
+def test_two_devices_train_as_one(trained, config, tmp_path, capsys):
     train(config, str(tmp_path), devices=["CPU:0", "CPU:1"])
+    assert "no more pictures" not in capsys.readouterr().out
     assert_same_checkpoint(tmp_path, trained[0])
     best = [json.loads((folder / "best.json").read_text()) for folder in (tmp_path, trained[0])]
     assert best[0] == pytest.approx(best[1], abs=1e-3)

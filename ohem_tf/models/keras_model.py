@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,29 +41,28 @@ class KerasModel(keras.Model):
     def make_train_function(self, force: bool = False) -> None:
         """As Keras'; a step also reports `WAITED`, 0 in the first one, in which its graph is made.
 
-        But not if XLA compiles it, which has no clock.
+        But not if XLA compiles it, which cannot call Python.
         """
         if self.jit_compile or (self.train_function is not None and not force):
             super().make_train_function(force)
             return
-        with tf.device("CPU:0"):
-            called = tf.Variable(np.inf, trainable=False, dtype=tf.float64)
+        called: list[float] = []
+
+        def since() -> np.float32:
+            return np.float32(time.perf_counter() - called[-1] if len(called) > 1 else 0.0)
 
         def step(batch: Batch) -> dict[str, tf.Tensor]:
             with tf.control_dependencies(tf.nest.flatten(batch)):
-                waited = tf.maximum(tf.timestamp() - called, 0.0)
+                # Not tf.timestamp, which TensorFlow refuses where operations are deterministic.
+                waited = tf.ensure_shape(tf.numpy_function(since, [], tf.float32), [])
             with tf.control_dependencies([waited]):  # or the step might have begun before
                 batch = tf.nest.map_structure(tf.identity, batch)
-            return {**self.train_step(batch), WAITED: tf.cast(waited, tf.float32)}
+            return {**self.train_step(batch), WAITED: waited}
 
         function = self._make_function(step)
-        traced = False
 
         def train_function(iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
-            nonlocal traced
-            if traced:
-                called.assign(tf.timestamp())
-            traced = True
+            called[:] = [*called[-1:], time.perf_counter()]
             return function(iterator)
 
         self.train_function = train_function

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from ohem_tf.errors import InputError, WriteError, first_line
+from ohem_tf.models.keras_model import WAITED
 from ohem_tf.training.log import LogWindow, TrainingLog
 from ohem_tf.workdir import (
     CHECKPOINTS,
@@ -31,6 +32,11 @@ class Progress(keras.callbacks.ProgbarLogger):
         """Draws the bar."""
         self.progbar.stateful_metrics = set(logs or ())
         super().on_train_batch_end(batch, logs)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Draws it for the last time, without what the log has made `data_wait` of."""
+        logs = {name: value for name, value in (logs or {}).items() if name != WAITED}
+        super().on_epoch_end(epoch, logs)
 
 
 class Evaluation(keras.callbacks.Callback):
