@@ -122,7 +122,7 @@ def test_a_run_leaves_what_it_says(trained):
         for value in event.summary.value
     }
     shown = {"roi_loss/all", "roi_loss/hard", "hard_rois/foreground", "hard_rois/class/disc"}
-    shown |= {"hard_rois/kept", "pr/disc", "hard_rois/000000"}
+    shown |= {"hard_rois/kept", "pr/disc", "rois/000000"}
     assert wanted | shown | {"eval/mAP"} <= tags
     assert "loss/hard" in printed  # the progress bar
 

@@ -89,10 +89,10 @@ class Board(keras.callbacks.Callback):
         self._looked = step = self.model.step
         try:
             mined = images.mined(step)
+            pictures = [images.picture(i, x, self._detect) for i, x in enumerate(mined)]
             with self._log.summaries(step):
-                for index, (name, of_image) in enumerate(zip(images.ids, mined, strict=True)):
-                    picture = images.picture(index, of_image, self._detect)
-                    _write_image(f"hard_rois/{name}", picture)
+                for name, picture in zip(images.ids, pictures, strict=True):
+                    _write_image(f"rois/{name}", picture)
                 self._write_values(mined)
             self._before = mined
         except Exception as error:  # no memory for it on a GPU, say
@@ -157,11 +157,9 @@ def write_curves(
     with log.summaries(step):
         for label, of_class in matched.items():
             if np.sum(of_class.objects):
-                tf.summary.write(
-                    f"pr/{class_names[label - 1]}",
-                    curve_values(of_class),
-                    metadata=curve_metadata.create_summary_metadata(None, "", _THRESHOLDS),
-                )
+                name = f"pr/{class_names[label - 1]}"
+                metadata = curve_metadata.create_summary_metadata(name, "", _THRESHOLDS)
+                tf.summary.write(name, curve_values(of_class), metadata=metadata)
 
 
 def curve_values(matched: voc.Matched) -> np.ndarray:
@@ -187,7 +185,7 @@ def _at_least(found: Mapping, score: float) -> dict:
 def _write_image(tag: str, picture: Image.Image) -> None:
     """As tf.summary.image, but as JPEG: a fifth of the bytes."""
     encoded = io.BytesIO()
-    picture.save(encoded, "JPEG", quality=90)
+    picture.save(encoded, "JPEG", quality=85)
     tf.summary.write(
         tag,
         tf.constant([str(picture.width), str(picture.height), encoded.getvalue()]),

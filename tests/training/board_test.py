@@ -40,7 +40,7 @@ def test_a_training_shows_what_is_mined_in_its_images(dataset, tiny_backbone, tm
     found = summaries(tmp_path)
     records = RecordReader(dataset, "train")
     ids = {records.record(i).image_id: records.record(i) for i in range(len(records))}
-    pictures = {tag: x for tag, x in found.items() if tag.removeprefix("hard_rois/") in ids}
+    pictures = {tag: x for tag, x in found.items() if tag.removeprefix("rois/") in ids}
     assert len(pictures) == 4
     for steps in pictures.values():
         assert list(steps) == [2, 4, 5]
@@ -50,7 +50,7 @@ def test_a_training_shows_what_is_mined_in_its_images(dataset, tiny_backbone, tm
             assert picture.size == (int(width), int(height))
             assert picture.format == "JPEG"
     every, hard = (found[f"roi_loss/{name}"][5][1] for name in ("all", "hard"))  # [bins, 3]
-    rois = [len(x.proposals) + len(x.boxes) for n, x in ids.items() if f"hard_rois/{n}" in pictures]
+    rois = [len(x.proposals) + len(x.boxes) for n, x in ids.items() if f"rois/{n}" in pictures]
     assert every[:, 2].sum() == sum(rois)
     assert 0 < hard[:, 2].sum() <= 4 * 8  # B/N = 8
     assert hard[0, 0] > every[0, 0]  # the easiest was not selected
