@@ -30,8 +30,8 @@ from absl import flags
 from benchmarks.fuzzing import mutations
 from benchmarks.fuzzing.target import LIMITS, Target
 from benchmarks.fuzzing.targets import TARGETS
+from ohem_tf.apart import timed
 from ohem_tf.comparison.page import read_introduction, write_page
-from ohem_tf.data.apart import timed
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder
 

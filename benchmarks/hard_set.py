@@ -28,6 +28,7 @@ from ohem_tf.files import make_folder, write_json
 from ohem_tf.hard_mining import HardMining
 from ohem_tf.models.batches import Batch, unbatch
 from ohem_tf.models.fast_rcnn import FastRCNN
+from ohem_tf.models.selection import select
 from ohem_tf.progress import tqdm
 from ohem_tf.workdir import snapshots
 
@@ -42,25 +43,12 @@ _COLUMNS = {
 }
 
 
-def select(model: FastRCNN, sampler: HardMining, image: Batch) -> dict[str, tf.Tensor]:
-    """The hard RoIs of one image; boxes, losses and labels of all, ground truth among them."""
-    features = model.image_features(image["image"])
-    rois = model.training_rois(image, features)
-    losses = model.roi_network.losses(features, rois, image["scale"], None)
-    return {
-        "selected": sampler.hardest(rois, losses),
-        "boxes": rois.boxes,
-        "losses": losses.ranking,
-        "labels": rois.labels,
-    }
-
-
 def measure(model: FastRCNN, sampler: HardMining, batches: tf.data.Dataset) -> list[dict]:
-    """`select` for every image, as numpy arrays."""
+    """`models.selection.select` for every image, as numpy arrays."""
 
     @tf.function(input_signature=[batches.element_spec])
     def compiled(batch: Batch) -> dict[str, tf.Tensor]:
-        return select(model, sampler, unbatch(batch)[0])
+        return select(model, sampler, unbatch(batch)[0], seed=tf.constant([0, 0]))._asdict()
 
     return [{k: v.numpy() for k, v in compiled(batch).items()} for batch in batches]
 

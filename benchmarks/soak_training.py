@@ -42,7 +42,7 @@ from ohem_tf.workdir import CHECKPOINTS, LOG
 _KILLS = "kills.json"
 _OUTPUT = "output.txt"
 _POLL_SECONDS = 0.5
-_SPEED = "images/s"  # what two equal runs differ in
+_CLOCKED = ("images/s", "data_wait")  # what two equal runs differ in
 
 
 def start(workdir: str, core: int) -> subprocess.Popen:
@@ -131,7 +131,10 @@ def train_killed(
 
 def differences(one: str, other: str) -> dict[str, int]:
     """How much of two ended trainings was compared, and how much of it differs."""
-    logs = [[{k: v for k, v in x.items() if k != _SPEED} for x in log_of(w)] for w in (one, other)]
+    logs = [
+        [{k: v for k, v in line.items() if k not in _CLOCKED} for line in log_of(workdir)]
+        for workdir in (one, other)
+    ]
     readers = []
     for workdir in (one, other):
         path = tf.train.latest_checkpoint(os.path.join(workdir, CHECKPOINTS))

@@ -31,4 +31,5 @@ def get_config() -> ConfigDict:
     config.train.log_every = 10
     config.train.checkpoint_every = 200
     config.train.eval_every = 0
+    config.train.pictures_every = 340
     return config

@@ -37,11 +37,11 @@ from ohem_tf.checking.page import page
 from ohem_tf.checking.raw import check_raw
 from ohem_tf.checking.stored import check_records
 from ohem_tf.checking.terminal import summary
-from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.data.options import NONE, Options, usable_cores
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
 from ohem_tf.files import atomic, make_folder, write_json
+from ohem_tf.limits import DEFAULT, Limits
 
 _PLACES = ("root", "annotations")  # of raw data
 _TRAINED = ("checkpoint", "min_loss")

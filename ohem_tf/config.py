@@ -21,6 +21,7 @@ FREE = {
     "ohem.chunk",
     *("train.log_every", "train.checkpoint_every", "train.keep_checkpoints"),
     *("train.eval_every", "train.snapshot_every", "train.deterministic", "evaluation.coco"),
+    *("train.pictures_every", "train.pictures_images"),
 }
 
 
@@ -54,15 +55,17 @@ def validate(config: ConfigDict) -> None:
         "rpn.test_proposals head.pool_size train.steps "
         "train.images_per_step train.gamma "
         "train.rois_per_step train.learning_rate train.log_every train.checkpoint_every "
-        "train.keep_checkpoints iou_balanced.bins isr.fg_power isr.bg_power detection.longest_side "
-        "detection.rounds detection.rescore_max detection.soft_nms_sigma detection.max_detections"
+        "train.keep_checkpoints train.pictures_images iou_balanced.bins isr.fg_power isr.bg_power "
+        "detection.longest_side detection.rounds detection.rescore_max detection.soft_nms_sigma "
+        "detection.max_detections"
     )
     for name in positive.split():
         _check(_get(config, name) > 0, name, _get(config, name), "a number > 0")
     not_negative = (
         "seed data.max_proposals rpn.min_size ohem.chunk ohem.candidates ohem.start_step "
         "train.warmup_steps "
-        "train.weight_decay train.eval_every train.snapshot_every train.patience augment.scale"
+        "train.weight_decay train.eval_every train.snapshot_every train.pictures_every "
+        "train.patience augment.scale"
     )
     for name in not_negative.split():
         _check(_get(config, name) >= 0, name, _get(config, name), "a number >= 0")

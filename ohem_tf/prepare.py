@@ -27,12 +27,12 @@ from absl import flags, logging
 from ohem_tf import errors, raw_flags
 from ohem_tf.data import beam, holdout, one_image, proposals, shards, splits, summary
 from ohem_tf.data.formats import choice
-from ohem_tf.data.limits import Limits
 from ohem_tf.data.options import NONE, SELECTIVE_SEARCH, Options, usable_cores
 from ohem_tf.data.reader import read_dataset_info
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
 from ohem_tf.files import make_folder, owned, write_json
+from ohem_tf.limits import Limits
 
 
 def prepare(options: Options) -> dict[str, Any]:

@@ -277,6 +277,9 @@ class TrainSettings:
       ema: momentum of a moving average of the weights, such as 0.999 (over a shorter past in the
         first steps), which evaluations, snapshots, best weights and detection then take instead of
         the weights; 0: none, as in the paper.
+      pictures_every: TensorBoard is shown every this many steps, and at the end, what is mined in a
+        few fixed training images, see docs/tensorboard.md; 0: never.
+      pictures_images: how many images; each costs about a forward pass and a detection.
       deterministic: TensorFlow's operations add up in a fixed order (a little slower), so that two
         runs on the same machine, or one that was interrupted, agree to the bit. An operation that
         has no such form on a GPU ends training, and is named.
@@ -298,6 +301,8 @@ class TrainSettings:
     eval_every: int = 10000
     patience: int = 0
     ema: float = 0.0
+    pictures_every: int = 1000
+    pictures_images: int = 4
     deterministic: bool = False
 
 

@@ -37,6 +37,7 @@ from ohem_tf.interruption import Interruption
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.rehearsal import rehearse
 from ohem_tf.training import callbacks, workers
+from ohem_tf.training.board import Board, write_curves
 from ohem_tf.training.distribution import strategy_for
 from ohem_tf.training.log import TrainingLog
 from ohem_tf.workdir import (
@@ -139,7 +140,8 @@ def train(
         if first_step >= config.train.steps:
             ended = f"already trained for {first_step} steps"
         if log is not None:
-            keepers = _keepers(config, workdir, model, held_out, log, interruption)
+            predictor = Predictor(model, experiment.detection_settings(config))
+            keepers = _keepers(config, workdir, model, predictor, held_out, log, interruption)
             for keeper in keepers:
                 if isinstance(keeper, callbacks.Evaluation):
                     ended = ended or keeper.ended_early(first_step)
@@ -149,7 +151,9 @@ def train(
                     keeper.finish(model)
             elif resumed:
                 print(f"resuming from {checkpoints.latest}")
-            around = [log, checkpoints, stop, *keepers, callbacks.Progress(config.train.steps)]
+            board = _board(config, records, predictor, log)
+            progress = callbacks.Progress(config.train.steps)
+            around = [log, checkpoints, stop, board, *keepers, progress]
         if not ended:
             if chief:
                 save_config(config, overrides or {}, records.classes, workdir)
@@ -175,16 +179,25 @@ def _in_common(config: ConfigDict, records: RecordReader, first_step: int) -> di
     }
 
 
+def _board(
+    config: ConfigDict, records: RecordReader, predictor: Predictor, log: TrainingLog
+) -> Board:
+    """What TensorBoard shows of a few training images."""
+    every, images = config.train.pictures_every, config.train.pictures_images
+    stream = experiment.training_stream(config, records)
+    return Board(log, stream, predictor, every, images, config.ohem.chunk)
+
+
 def _keepers(
     config: ConfigDict,
     workdir: str,
     model: FastRCNN,
+    predictor: Predictor,
     held_out: RecordReader,
     log: TrainingLog,
     interruption: Interruption,
 ) -> list[callbacks.Snapshots | callbacks.Evaluation]:
     """What keeps weights for good: snapshots, and those of the best mAP if it can be computed."""
-    predictor = Predictor(model, experiment.detection_settings(config))
     truth = functools.cache(lambda: ground_truth(held_out))
     snapshots = callbacks.Snapshots(workdir, config.train.snapshot_every)
     if not held_out.annotated:
@@ -196,13 +209,11 @@ def _keepers(
 
     def evaluate() -> dict[str, Any]:
         with interruption.at_once():
-            return metrics(
-                truth(),
-                predict_split(predictor, held_out),
-                held_out.classes,
-                config.evaluation.method,
-                config.evaluation.iou_threshold,
-            )
+            found, settings = predict_split(predictor, held_out), config.evaluation
+            scored = truth(), found, held_out.classes
+            result = metrics(*scored, settings.method, settings.iou_threshold)
+            write_curves(log, model.step, *scored, settings.iou_threshold)
+            return result
 
     every, patience = config.train.eval_every, config.train.patience
     evaluation = callbacks.Evaluation(workdir, every, evaluate, log, patience)

@@ -152,6 +152,8 @@ BAD = {
     "train.eval_every": (-1,),
     "train.patience": (-1,),
     "train.ema": (1.0, -0.1),
+    "train.pictures_every": (-1,),
+    "train.pictures_images": (0,),
     "detection.shortest_sides": ((), (600, 0), (600.5,), (600, 1200)),
     "detection.longest_side": (0,),
     "detection.scale_choice": ("worst",),

@@ -66,6 +66,14 @@ def test_figures_of_a_selection_by_hand():
     assert hard_set.figures([image], None, fg_iou=0.5)["kept"] is None
 
 
+def test_measures_every_image(trained):
+    found = hard_set.measure(trained.model, trained.hard_mining(), trained.batches(3))
+    assert len(found) == 3
+    for image in found:
+        assert image["losses"][image["selected"][0]] == image["losses"].max()
+        assert len(image["selected"]) <= 4 < len(image["boxes"]) == len(image["labels"])
+
+
 def test_difficult_objects_are_those_of_the_images_in_the_order_of_the_stream(trained):
     records = [from_example(trained.records[index]) for index in range(8)]
     found = trained.difficult(100)

@@ -18,7 +18,12 @@ from ohem_tf.train import train
 from ohem_tf.workdir import CHECKPOINTS
 
 TESTS = pathlib.Path(__file__).resolve().parent
-SETTINGS = {"train.steps": 10, "train.eval_every": 5, "train.snapshot_every": 5}
+SETTINGS = {
+    "train.steps": 10,
+    "train.eval_every": 5,
+    "train.snapshot_every": 5,
+    "train.pictures_every": 5,
+}
 
 # As `python -m ohem_tf.train --strategy=multiworker`, with the backbone of tiny.py, and killed
 # after a step if one is given.
@@ -100,11 +105,23 @@ def assert_same_run(workdir, alone):
     for mine, theirs in zip(*logs, strict=True):
         for line in (mine, theirs):
             line.pop("images/s", None)
+            line.pop("data_wait", None)
         assert mine == pytest.approx(theirs, abs=1e-3)
 
 
 def written(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def pictures_of(workdir):
+    """How many pictures TensorBoard has of a run."""
+    paths = (workdir / "tensorboard").iterdir()
+    events = [e for path in paths for e in tf.compat.v1.train.summary_iterator(str(path))]
+    return sum(
+        value.metadata.plugin_data.plugin_name == "images"
+        for event in events
+        for value in event.summary.value
+    )
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +145,8 @@ def test_two_workers_train_as_one_process_and_the_chief_alone_writes(dataset, al
     names = [[n for n in written(w) if "tensorboard" not in n] for w in (workdirs[0], alone)]
     assert names[0] == names[1]
     assert written(workdirs[1]) == []
+    assert pictures_of(workdirs[0]) == pictures_of(alone) > 0
+    assert not any("no more pictures" in text for text in printed)
     assert "step 10: mAP" in printed[0]
     assert "mAP" not in printed[1]
 

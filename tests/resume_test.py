@@ -22,6 +22,7 @@ import tensorflow as tf
 import tiny
 
 from ohem_tf import train
+from ohem_tf.inference.detection import Detections
 from ohem_tf.models import backbones
 from ohem_tf.training import callbacks
 from ohem_tf.training.log import TrainingLog
@@ -38,6 +39,7 @@ SETTINGS = {
     "train.checkpoint_every": 2,
     "train.snapshot_every": 5,
     "train.eval_every": 4,
+    "train.pictures_images": 1,
     "head.hidden": (16,),
     "head.target_normalisation": "fixed",
 }
@@ -82,12 +84,25 @@ def die_with_half_of(name):
     keras.Model.save_weights = half
 
 
-def run(dataset, workdir, place="", moment=None):
+class NoDetections:
+    """What train makes of a model, without its time."""
+
+    def __init__(self, model, settings):
+        self.model = model
+
+    def __call__(self, image, proposals):
+        return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, int))
+
+
+def run(dataset, workdir, place="", moment=None, pictures=7):
     """A training that dies while it writes in a place, or at a moment: steps, seconds, signal."""
     backbones.build = lambda **_: (tiny.backbone(), {})
     # An evaluation that costs no time, of the weights all the same.
-    train.Predictor = lambda model, _: model
-    train.predict_split = lambda model, _: np.tanh(np.abs(model.roi_head.cls_score.bias).sum())
+    train.Predictor = NoDetections
+    train.predict_split = lambda predictor, _: np.tanh(
+        np.abs(predictor.model.roi_head.cls_score.bias).sum()
+    )
+    train.write_curves = lambda *_: None
     train.metrics = lambda _, found, *__: {"mAP": float(found)}
     end_of_step, steps = TrainingLog.on_train_batch_end, []
 
@@ -110,7 +125,8 @@ def run(dataset, workdir, place="", moment=None):
         contextlib.redirect_stdout(printed),
         contextlib.redirect_stderr(printed),
     ):
-        train.train(tiny.config(dataset, **SETTINGS), str(workdir))
+        changes = {"train.pictures_every": pictures}
+        train.train(tiny.config(dataset, **SETTINGS, **changes), str(workdir))
 
 
 @pytest.fixture(scope="module")
@@ -144,12 +160,22 @@ def weights_of(path):
 
 def log_of(workdir):
     lines = [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
-    return [{name: x for name, x in line.items() if name != "images/s"} for line in lines]
+    clocked = ("images/s", "data_wait")
+    return [{name: x for name, x in line.items() if name not in clocked} for line in lines]
 
 
 def files_of(workdir):
     found = {str(path.relative_to(workdir)) for path in workdir.rglob("*") if path.is_file()}
     return {name for name in found if not name.startswith("tensorboard")}
+
+
+def assert_same_run(one, other):
+    assert files_of(one) == files_of(other)
+    assert log_of(one) == log_of(other)
+    assert_same(checkpoint_values(one), checkpoint_values(other))
+    for name in files_of(other):
+        if name.endswith(".weights.h5"):
+            assert_same(weights_of(one / name), weights_of(other / name))
 
 
 def assert_same(found, expected):
@@ -162,6 +188,7 @@ def assert_same(found, expected):
 def test_killed_at_any_moment_it_ends_as_an_unbroken_run(dataset, start, tmp_path):
     broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
     assert start(dataset, unbroken) == 0
+    assert "no more pictures" not in (tmp_path / "unbroken.txt").read_text()
     halves = {  # what is left of the file that was being written
         "log": "log.jsonl",
         "checkpoint": r"checkpoints/ckpt-4\..*|checkpoints/ckpt-4_temp/.*",
@@ -184,9 +211,8 @@ def test_killed_at_any_moment_it_ends_as_an_unbroken_run(dataset, start, tmp_pat
     codes = [start(dataset, broken, "", moment) for moment in moments]
     assert codes == [-signal.SIGKILL] * 5
     assert start(dataset, broken) == 0
-    assert files_of(broken) == files_of(unbroken)
-    assert log_of(broken) == log_of(unbroken)
-    assert_same(checkpoint_values(broken), checkpoint_values(unbroken))
-    for name in files_of(unbroken):
-        if name.endswith(".weights.h5"):
-            assert_same(weights_of(broken / name), weights_of(unbroken / name))
+    assert_same_run(broken, unbroken)
+
+    plain = tmp_path / "plain"
+    assert start(dataset, plain, "", None, 0) == 0  # without pictures for TensorBoard
+    assert_same_run(plain, unbroken)

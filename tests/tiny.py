@@ -127,6 +127,7 @@ def config(directory, **changes):
             "train.checkpoint_every": 2,
             "train.eval_every": 0,
             "train.log_every": 2,
+            "train.pictures_every": 0,
             "detection.shortest_sides": (64,),
             "detection.longest_side": 96,
             "detection.score_threshold": 0.0,

@@ -10,9 +10,9 @@ from PIL import Image
 
 from ohem_tf.data import splits
 from ohem_tf.data.formats import choice
-from ohem_tf.data.limits import Limits
 from ohem_tf.data.options import Options
 from ohem_tf.data.workers import Workers
+from ohem_tf.limits import Limits
 
 WIDTH, HEIGHT = 64, 40
 CLASSES = ("dog", "cat")  # not in alphabetical order

@@ -39,7 +39,8 @@ def get_config():
     config.train.steps, config.train.learning_rate = 8, 0.01
     config.train.decay_steps = (6,)
     config.train.checkpoint_every, config.train.eval_every, config.train.log_every = 2, 4, 2
-    config.train.snapshot_every = 4
+    config.train.snapshot_every = config.train.pictures_every = 4
+    config.train.pictures_images = 8
     config.detection.shortest_sides, config.detection.longest_side = (64,), 96
     config.detection.score_threshold = 0.0
     return config
@@ -104,6 +105,8 @@ def test_a_run_leaves_what_it_says(trained):
     lines = log(workdir)
     assert [line["step"] for line in lines if "loss/hard" in line] == [2, 4, 6, 8]
     wanted = {"loss/hard", "loss/all_rois", "cls", "box", "fg", "learning_rate", "images/s"}
+    wanted |= {"data_wait"}
+    assert all(0 <= line["data_wait"] <= 1 for line in lines if "data_wait" in line)
     assert wanted <= lines[0].keys()
     assert [line["step"] for line in lines if "eval/mAP" in line] == [4, 8]
     assert lines[0]["learning_rate"] == pytest.approx(0.01)
@@ -118,14 +121,17 @@ def test_a_run_leaves_what_it_says(trained):
         for event in tf.compat.v1.train.summary_iterator(str(events[0]))
         for value in event.summary.value
     }
-    assert wanted | {"eval/mAP"} <= tags
+    shown = {"roi_loss/all", "roi_loss/hard", "hard_rois/foreground", "hard_rois/class/disc"}
+    shown |= {"hard_rois/kept", "pr/disc", "rois/000000"}
+    assert wanted | shown | {"eval/mAP"} <= tags
     assert "step 8: mAP" in printed
     assert "\r" not in printed  # the progress bar's, on a terminal
 
 
 @pytest.mark.slow
-def test_two_devices_train_as_one(trained, config, tmp_path):
+def test_two_devices_train_as_one(trained, config, tmp_path, capsys):
     train(config, str(tmp_path), devices=["CPU:0", "CPU:1"])
+    assert "no more pictures" not in capsys.readouterr().out
     assert_same_checkpoint(tmp_path, trained[0])
     best = [json.loads((folder / "best.json").read_text()) for folder in (tmp_path, trained[0])]
     assert best[0] == pytest.approx(best[1], abs=1e-3)

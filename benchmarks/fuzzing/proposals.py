@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.fuzzing import mutations
 from benchmarks.fuzzing.target import LIMITS, SIZE, Target, entry
+from ohem_tf.apart import Apart
 from ohem_tf.data import proposals
-from ohem_tf.data.apart import Apart
 
 _BOXES = {"a": [[0, 0, 10, 20], [5, 6, 30, 40.5], [0, 0, 1, 9]], "b": [[1, 2, 9, 9.5]]}
 

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ohem_tf.data import checks
-from ohem_tf.data.limits import Limits
+from ohem_tf.limits import Limits
 
 SIZE = (30, 40)  # height, width
 LIMITS = Limits(seconds=10, memory_gb=4)

@@ -15,11 +15,11 @@ from ohem_tf.checking.outcome import CheckedSplit, Outcome
 from ohem_tf.checking.recall import Recall
 from ohem_tf.data import checks, holdout, one_image, proposals, splits
 from ohem_tf.data.formats import choice
-from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.data.listed import Listed
 from ohem_tf.data.options import NONE, SELECTIVE_SEARCH, Options
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
+from ohem_tf.limits import DEFAULT, Limits
 from ohem_tf.progress import tqdm
 
 

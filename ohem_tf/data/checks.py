@@ -22,8 +22,8 @@ from pathlib import Path
 from PIL import Image
 
 from ohem_tf.data import remarks
-from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.errors import InputError, first_line
+from ohem_tf.limits import DEFAULT, Limits
 
 # What is decoded. Pillow has readers of fifty more kinds, one of which runs another program.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")

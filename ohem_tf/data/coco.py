@@ -8,8 +8,8 @@ from typing import Any
 
 from ohem_tf import names
 from ohem_tf.data import checks, json_file
-from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.errors import InputError
+from ohem_tf.limits import DEFAULT, Limits
 
 _KEYS = {
     "images": ("id", "file_name"),

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.errors import InputError
+from ohem_tf.limits import DEFAULT, Limits
 
 
 def read(path: str | os.PathLike[str], expected: str, limits: Limits = DEFAULT) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from ohem_tf.data import checks
-from ohem_tf.data.limits import DEFAULT, Limits
+from ohem_tf.limits import DEFAULT, Limits
 
 
 class Listed(Protocol):

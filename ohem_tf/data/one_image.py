@@ -19,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ohem_tf.data import checks, proposals, records
-from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.data.listed import Listed
 from ohem_tf.errors import InputError
+from ohem_tf.limits import DEFAULT, Limits
 
 
 @dataclasses.dataclass(frozen=True)

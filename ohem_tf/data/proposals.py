@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 
 from ohem_tf import npz
+from ohem_tf.apart import Apart
 from ohem_tf.data import checks, mat
-from ohem_tf.data.apart import Apart
-from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.errors import InputError
+from ohem_tf.limits import DEFAULT, Limits
 
 MODES = ("fast", "quality")
 

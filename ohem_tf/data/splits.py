@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from absl import logging
 
 from ohem_tf.data import checks, coco, one_image, voc
-from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.data.listed import Listed, Listing
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
+from ohem_tf.limits import DEFAULT, Limits
 from ohem_tf.progress import tqdm
 
 ON_BAD_RECORD = ("error", "skip")

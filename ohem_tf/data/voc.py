@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ohem_tf import names
 from ohem_tf.data import checks, xml_file
-from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.errors import InputError
+from ohem_tf.limits import DEFAULT, Limits
 
 EXTENSIONS = (".jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from ohem_tf.data.apart import Apart, timed
-from ohem_tf.data.limits import Limits
+from ohem_tf.apart import Apart, timed
 from ohem_tf.errors import InputError
+from ohem_tf.limits import Limits
 
 R = TypeVar("R")
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
-from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.errors import InputError
+from ohem_tf.limits import DEFAULT, Limits
 
 _DAMAGE = (ET.ParseError, ValueError, LookupError)
 

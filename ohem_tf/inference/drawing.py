@@ -38,9 +38,9 @@ def draw_detections(
 
     height, width = image.shape[:2]
     order = np.argsort(scores, kind="stable")
-    corners = np.asarray(boxes, np.float32).reshape(-1, 4)[order][:, [1, 0, 3, 2]]
-    corners[:, 2:] = np.maximum(corners[:, 2:] - 1, corners[:, :2])  # the last pixel of each box
-    found = sv.Detections(corners, confidence=scores[order], class_id=classes[order])
+    found = sv.Detections(
+        outline_corners(boxes)[order], confidence=scores[order], class_id=classes[order]
+    )
     labels = [
         f"{class_names[k - 1]} {score:.2f}"
         for k, score in zip(classes[order], scores[order], strict=True)
@@ -51,6 +51,17 @@ def draw_detections(
     drawn = sv.BoxAnnotator(thickness=thickness).annotate(image.copy(), found)
     write = sv.LabelAnnotator(text_scale=scale, text_padding=3, smart_position=True)
     return Image.fromarray(write.annotate(drawn, found, labels=labels))
+
+
+def outline_corners(boxes: np.ndarray) -> np.ndarray:
+    """[N, 4] float32 [xmin, ymin, xmax, ymax] of the pixels that the outlines of `boxes` cover.
+
+    Args:
+      boxes: [N, 4] as [ymin, xmin, ymax, xmax] in pixels, half-open.
+    """
+    corners = np.asarray(boxes, np.float32).reshape(-1, 4)[:, [1, 0, 3, 2]]
+    corners[:, 2:] = np.maximum(corners[:, 2:] - 1, corners[:, :2])  # the last pixel of each box
+    return corners
 
 
 def contact_sheet(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
-from ohem_tf import npz
+from ohem_tf import hdf5, npz
 from ohem_tf.errors import InputError, first_line
 
 Weights = dict[str, dict[str, np.ndarray]]  # layer name -> variable name -> array
@@ -147,9 +147,12 @@ def load_keras_file(candidates: list[keras.Model], weights: str) -> keras.Model:
 def load_weights(model: keras.Model, path: str) -> None:
     """`model.load_weights`, less the warning for each layer of a file that does not fit.
 
+    The file is read once before, in a process apart, which a damaged one may crash.
+
     Raises:
-      ValueError, OSError, KeyError: it does not fit, or is no such file.
+      ValueError, OSError, KeyError: it does not fit, or is no such file, or is damaged.
     """
+    hdf5.check(path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.load_weights(path)

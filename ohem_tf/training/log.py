@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -13,6 +15,7 @@ import tensorflow as tf
 
 from ohem_tf.errors import WriteError, first_line
 from ohem_tf.files import atomic, writing
+from ohem_tf.models.keras_model import WAITED
 from ohem_tf.training.loss_scale import LossScaledSGD
 from ohem_tf.workdir import LOG, TENSORBOARD
 
@@ -38,9 +41,9 @@ class LogWindow(tf.train.experimental.PythonState):
 class TrainingLog(keras.callbacks.Callback):
     """Means over `log_every` steps, to the progress bar, TensorBoard and WORKDIR/log.jsonl.
 
-    Adds `learning_rate`, `images/s` and, in float16, `loss_scale`; leaves out what is not known of
-    one of the steps (NaN). Stands first in the list of callbacks: those after it see the means in
-    `logs`.
+    Adds `learning_rate`, `images/s`, `data_wait` (the share of their time that the steps waited for
+    data) and, in float16, `loss_scale`; leaves out what is not known of one of the steps (NaN).
+    Stands first in the list of callbacks: those after it see the means in `logs`.
 
     Attributes:
       window: what the next line is made of.
@@ -72,6 +75,7 @@ class TrainingLog(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Collects the values of a step; writes their means every `log_every` steps."""
         logs = {} if logs is None else logs
+        self._waited += logs.pop(WAITED, np.nan)
         self.window.steps.append(dict(logs))
         self._timed_steps += 1
         step = self.model.step
@@ -85,8 +89,8 @@ class TrainingLog(keras.callbacks.Callback):
         logs.update(self._shown)
 
     def restart_clock(self) -> None:
-        """Keeps the time before, of an evaluation say, out of images/s."""
-        self._timed_steps, self._started = 0, time.perf_counter()
+        """Keeps the time before, of an evaluation say, out of images/s and data_wait."""
+        self._timed_steps, self._waited, self._started = 0, 0.0, time.perf_counter()
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Adds values of a step to the log and to TensorBoard.
@@ -98,10 +102,20 @@ class TrainingLog(keras.callbacks.Callback):
             file.write(json.dumps({"step": step, **values}) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        with self.summaries(step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+
+    @contextlib.contextmanager
+    def summaries(self, step: int) -> Iterator[None]:
+        """A context in which tf.summary writes to TensorBoard, as values of `step`.
+
+        Raises:
+          WriteError: they cannot be written.
+        """
         try:
             with self._writer.as_default(step=step):
-                for name, value in values.items():
-                    tf.summary.scalar(name, value)
+                yield
             self._writer.flush()
         except tf.errors.OpError as error:
             raise WriteError(self._folder, first_line(error)) from error
@@ -127,4 +141,6 @@ class TrainingLog(keras.callbacks.Callback):
             means["loss_scale"] = float(tf.convert_to_tensor(self.model.optimizer.scale))
         seconds = time.perf_counter() - self._started
         means["images/s"] = self._timed_steps * self._images_per_step / seconds
+        if not np.isnan(self._waited):
+            means["data_wait"] = self._waited / seconds
         return means

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ohem_tf.data.limits import Limits
 from ohem_tf.data.workers import Workers
 from ohem_tf.errors import InputError
+from ohem_tf.limits import Limits
 
 
 def slow_first(x: int) -> int:

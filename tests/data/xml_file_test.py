@@ -7,8 +7,8 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from ohem_tf.data import xml_file
-from ohem_tf.data.limits import Limits
 from ohem_tf.errors import InputError
+from ohem_tf.limits import Limits
 
 LAUGHS = '<!DOCTYPE a [<!ENTITY l0 "lolololololol">' + "".join(
     f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 10)

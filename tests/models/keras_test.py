@@ -1,5 +1,7 @@
 """FastRCNN as a Keras model: fit, evaluate, predict, save and load without our binaries."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -114,3 +116,17 @@ def test_the_paper_s_networks_are_rebuilt_from_their_config(name):
     other.set_weights(network.get_weights())
     image = np.random.default_rng(0).uniform(-100, 100, (1, 64, 80, 3)).astype(np.float32)
     np.testing.assert_array_equal(network(image), other(image))
+
+
+def test_a_step_reports_how_long_it_waited_for_its_batch(batches, monkeypatch):
+    """By a clock that goes on by 1 whenever it is read; not in the first, which is traced."""
+    clock = itertools.count()
+    monkeypatch.setattr("ohem_tf.models.keras_model.time.perf_counter", lambda: next(clock))
+    waited = []
+    model = tiny.model()
+    model.compile(CaffeSGD(0.01))
+    log = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda _, logs: waited.append(logs["waited"])
+    )
+    model.fit(batches, steps_per_epoch=3, verbose=0, shuffle=False, callbacks=[log])
+    assert waited == [0.0, 1.0, 1.0]

@@ -178,7 +178,7 @@ def test_a_resumed_line_of_the_log_is_of_all_its_steps(tmp_path):
         assert logged == [(3, 2.0), (6, 5.0)]  # of 1, 2, 3; of 4, 5, 6
 
 
-def test_images_per_second_are_of_the_steps_that_were_timed(tmp_path, monkeypatch):
+def test_what_is_clocked_is_of_the_steps_that_were_timed(tmp_path, monkeypatch):
     """A clock that goes on by a second at each step, and by an hour in an evaluation."""
     clock = [0.0]
     monkeypatch.setattr("ohem_tf.training.log.time.perf_counter", lambda: clock[0])
@@ -187,11 +187,14 @@ def test_images_per_second_are_of_the_steps_that_were_timed(tmp_path, monkeypatc
     for step in range(1, 7):
         clock[0] += 1.0
         log.model.optimizer.iterations.assign(step)
-        log.on_train_batch_end(step - 1, {"loss": 0.0})
+        log.on_train_batch_end(step - 1, {"loss": 0.0, "waited": step / 12})
         if step == 4:
             clock[0] += 3600.0
             log.restart_clock()
     assert [x["images/s"] for x in lines(tmp_path)] == [2.0, 2.0]
+    found = [x["data_wait"] for x in lines(tmp_path)]
+    assert found == pytest.approx([6 / 36, 11 / 24])  # of steps 1 to 3, and of 5 and 6
+    assert all("waited" not in x for x in lines(tmp_path))
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ohem_tf.data import voc
 from ohem_tf.data.formats import cvat, folders, label_studio, open_images, whole, yolo
-from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.errors import InputError
+from ohem_tf.limits import DEFAULT, Limits
 
 _LOOKED_AT = 20  # files of an extension, at most: a folder may hold a million
 _SOUGHT = {

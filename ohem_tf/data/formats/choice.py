@@ -17,10 +17,10 @@ from ohem_tf.data.formats import (
     whole,
     yolo,
 )
-from ohem_tf.data.limits import Limits
 from ohem_tf.data.listed import Listing
 from ohem_tf.data.options import AUTO, Options
 from ohem_tf.errors import InputError
+from ohem_tf.limits import Limits
 
 _WHOLE = {"cvat": cvat, "label_studio": label_studio, "open_images": open_images}
 

@@ -14,8 +14,8 @@ from pathlib import PurePosixPath
 from typing import NamedTuple, TypeVar
 
 from ohem_tf import names
-from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.errors import InputError
+from ohem_tf.limits import DEFAULT, Limits
 
 T = TypeVar("T")
 

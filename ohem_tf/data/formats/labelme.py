@@ -17,9 +17,9 @@ from typing import Any
 
 from ohem_tf.data import checks, json_file
 from ohem_tf.data.formats import folders, pairs, shapes
-from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.data.listed import Labelled, Listing
 from ohem_tf.errors import InputError
+from ohem_tf.limits import DEFAULT, Limits
 
 _NO_BOX = ("point", "points", "line", "linestrip")
 

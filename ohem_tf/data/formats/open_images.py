@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from ohem_tf import names
 from ohem_tf.data import checks
 from ohem_tf.data.formats import folders, shapes, whole
-from ohem_tf.data.limits import Limits
 from ohem_tf.data.listed import Listing
 from ohem_tf.errors import InputError
+from ohem_tf.limits import Limits
 
 _MID = re.compile(r"^/([mgt])/(\w+)$", re.ASCII)  # of a class that nobody describes: m-01yrx
 _COLUMNS = ("ImageID", "LabelName", "XMin", "YMin", "XMax", "YMax")

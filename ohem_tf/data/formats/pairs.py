@@ -9,9 +9,9 @@ from absl import logging
 
 from ohem_tf.data import checks
 from ohem_tf.data.formats import folders
-from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.data.listed import Labelled, Listing
 from ohem_tf.errors import InputError
+from ohem_tf.limits import DEFAULT, Limits
 
 
 def pair(

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from ohem_tf.data import checks, voc
 from ohem_tf.data.formats import folders, pairs
-from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.data.listed import Labelled, Listing
 from ohem_tf.errors import InputError
+from ohem_tf.limits import DEFAULT, Limits
 
 
 def read(image: Labelled, limits: Limits = DEFAULT) -> checks.Entry:

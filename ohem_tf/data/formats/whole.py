@@ -15,9 +15,9 @@ from typing import NamedTuple
 from ohem_tf import names
 from ohem_tf.data import checks
 from ohem_tf.data.formats import folders
-from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.data.listed import Listing
 from ohem_tf.errors import InputError
+from ohem_tf.limits import DEFAULT, Limits
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from ohem_tf.data import checks
 from ohem_tf.data.formats import folders, pairs, shapes, yolo_names
-from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.data.listed import Labelled, Listing
 from ohem_tf.errors import InputError
+from ohem_tf.limits import DEFAULT, Limits
 
 # Text files that tools write beside the labels, in lower case.
 _OTHER_FILES = (

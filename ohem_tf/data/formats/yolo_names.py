@@ -17,8 +17,8 @@ import yaml
 
 from ohem_tf import names
 from ohem_tf.data.formats import folders
-from ohem_tf.data.limits import DEFAULT, Limits
 from ohem_tf.errors import InputError
+from ohem_tf.limits import DEFAULT, Limits
 
 _NAME_FILES = ("classes.txt", "obj.names")
 _MOST_BYTES = 4_000_000  # of a yaml, or of a file of names

@@ -5,7 +5,7 @@ or an endless loop. Here they take a process with them that does nothing else, a
 an `InputError` that names the file. It is no sandbox: the process may do what its user may do.
 
 Images are decoded apart too where there are many, of unknown origin: by the processes of
-workers.py, in `prepare`. `detect` and `ohem_tf.load` decode in their own process: Pillow's and
+data/workers.py, in `prepare`. `detect` and `ohem_tf.load` decode in their own process: Pillow's and
 TensorFlow's readers of `checks.FORMATS` crashed on none of the inputs of docs/results/fuzz.md.
 """
 
@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from ohem_tf.data.limits import Limits
 from ohem_tf.errors import InputError, first_line
+from ohem_tf.limits import Limits
 
 R = TypeVar("R")
 _START_SECONDS = 60  # to start a process on a busy machine

@@ -12,8 +12,8 @@ from PIL import Image
 
 from ohem_tf import prepare
 from ohem_tf.data import checks, coco, one_image, proposals, voc
-from ohem_tf.data.limits import Limits
 from ohem_tf.errors import InputError
+from ohem_tf.limits import Limits
 
 LIMITS = Limits(xml_mb=0.002, json_mb=0.001, pixels=1000, objects=3, proposals=5)
 

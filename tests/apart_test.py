@@ -9,9 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from ohem_tf.data.apart import Apart
-from ohem_tf.data.limits import Limits
+from ohem_tf.apart import Apart
 from ohem_tf.errors import InputError
+from ohem_tf.limits import Limits
 
 LIMITS = Limits(seconds=1, memory_gb=1)
 
