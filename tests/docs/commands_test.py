@@ -1,7 +1,7 @@
 """Every command on every page is read by the program that it calls.
 
 The shell itself reads the blocks of README.md, docs/, export/README.md and CONTRIBUTING.md
-(shell_blocks.py). Then, for each command:
+(page_blocks.py). Then, for each command:
 
 - programs of this project (`python -m MODULE`, `ohem COMMAND`) read their flags and their config,
   checks of the fields' values included, and stop there: the runs themselves take data and hours.
@@ -23,7 +23,7 @@ import sys
 import pytest
 from absl import app, flags
 from ml_collections import ConfigDict
-from shell_blocks import BLOCK, blocks, noted
+from page_blocks import BLOCK, blocks, noted
 
 from docs.scripts.pages import ROOT, pages
 from ohem_tf.__main__ import COMMANDS

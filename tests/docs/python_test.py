@@ -1,28 +1,20 @@
-"""README's Python runs, and the package exports what it says."""
+"""The Python of docs/python.md runs."""
 
-import pathlib
-import re
-import subprocess
-import sys
 import types
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from page_blocks import blocks
 
 import ohem_tf
 from ohem_tf.inference.detection import Detections
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+LOADING, TRAINING, SAMPLER, MINER = blocks("docs/python.md", "python")
 
 
-LOADING, TRAINING, SAMPLER, MINER = re.findall(
-    r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
-)
-
-
-def test_the_python_of_the_readme_trains_saves_and_takes_a_sampler(dataset, tmp_path):
+def test_the_python_of_the_page_trains_saves_and_takes_a_sampler(dataset, tmp_path):
     code = f"{TRAINING}\n{SAMPLER}"
     for said, here in (
         ('"records/voc07", "trainval"', f'"{dataset}", "train"'),
@@ -46,7 +38,7 @@ def test_the_python_of_the_readme_trains_saves_and_takes_a_sampler(dataset, tmp_
     assert isinstance(model.sampler, ohem_tf.Sampler)
 
 
-def test_the_python_of_the_readme_loads_and_detects(monkeypatch, capsys):
+def test_the_python_of_the_page_loads_and_detects(monkeypatch, capsys):
     found = Detections(np.float32([[1, 2, 3, 4]]), np.float32([0.5]), np.int32([2]))
     detector = types.SimpleNamespace(classes=("cat", "dog"), detect={"photo.jpg": found}.get)
     monkeypatch.setattr(ohem_tf, "load", {"runs/voc07": detector}.get, raising=False)
@@ -54,7 +46,7 @@ def test_the_python_of_the_readme_loads_and_detects(monkeypatch, capsys):
     assert capsys.readouterr().out == "dog 0.5 [1. 2. 3. 4.]\n"
 
 
-def test_the_python_of_the_readme_mines_hard_examples():
+def test_the_python_of_the_page_mines_hard_examples():
     names = {"keras": keras, "tf": tf, "ohem_tf": ohem_tf}
     exec(MINER, names)
     boxes = tf.constant([[[0.0, 0, 9, 9], [0, 0, 9, 8], [20, 20, 29, 29], [0, 0, 0, 0]]])
@@ -62,18 +54,3 @@ def test_the_python_of_the_readme_mines_hard_examples():
     x = {"rois": boxes, "valid": boxes[..., 2] > 0}
     loss = names["Detector"]().compute_loss(x, tf.constant([[1, 1, 1, 1]]), logits)
     assert float(loss) == pytest.approx((np.log1p(np.exp(4)) + np.log1p(np.exp(-1))) / 2, rel=1e-5)
-
-
-def test_every_public_name_is_there_and_no_other():
-    for name in ohem_tf.__all__:
-        assert getattr(ohem_tf, name).__name__ == name
-    assert set(ohem_tf.__all__) == set(ohem_tf._MODULES)
-
-
-def test_a_config_needs_neither_tensorflow_nor_keras():
-    code = (
-        "import sys; import ohem_tf.config as c; c.validate(c.paper()); "
-        "print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == "[]\n", done.stderr

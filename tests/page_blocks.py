@@ -7,6 +7,7 @@ from docs.scripts.pages import ROOT
 
 _HANDLE = """
 set -u
+id() { echo 1000; }
 command_not_found_handle() { printf '%s\\0' "$@" >> "$NOTES"; printf '\\n\\0' >> "$NOTES"; }
 """
 # Blocks of a page. Those in another language than the shell's say so; ``` alone is the shell's.
