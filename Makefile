@@ -7,6 +7,7 @@
 #   make lint         format, rules, who imports whom, types
 #   make audit        known vulnerabilities in the pinned packages (needs the network)
 #   make docs         the site, in build/site; a link that leads nowhere is an error
+#   make release-notes  the section of CHANGELOG.md of this version; one without a date is an error
 #   make build-files  rewrites the BUILD files, and the drawings of the docs, from the code
 #   make clean        removes .venv and caches, and leaves runs/ alone
 
@@ -20,7 +21,7 @@ OUT := runs/quickstart
 # Processes for the tests: most of their time is one thread's (tracing), whatever TensorFlow's are.
 JOBS ?= 2
 
-.PHONY: help quickstart test lint audit docs build-files clean
+.PHONY: help quickstart test lint audit docs release-notes build-files clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -56,6 +57,9 @@ audit: $(VENV)/.made
 docs: $(VENV)/.docs
 	$(RUN) docs.scripts.pages build/pages
 	$(VENV)/bin/zensical build --clean --strict
+
+release-notes:
+	@python3 -m docs.scripts.release_notes
 
 build-files: $(VENV)/.made
 	$(VENV)/bin/python tests/build_files.py

@@ -9,7 +9,7 @@ The shell itself reads the blocks of README.md, docs/, export/README.md and CONT
   the binaries on tiny data in the test of each.
 - `make`, `pip` and `docker` are compared with the files that they read: targets, extras, paths;
   what runs in a container is a program of this project, and read as such.
-- `apt` and `tensorboard` are only known by name: what they would do is not of this project.
+- `apt`, `git` and `tensorboard` are only known by name: what they would do is not of this project.
 """
 
 import configparser
@@ -29,7 +29,7 @@ from docs.scripts.pages import ROOT, pages
 from ohem_tf.__main__ import COMMANDS
 from ohem_tf.config import validate
 
-_ONLY_KNOWN = {"apt", "tensorboard"}
+_ONLY_KNOWN = {"apt", "git", "tensorboard"}
 # A program that other tests have imported runs here as __main__.
 pytestmark = pytest.mark.filterwarnings("ignore:.* found in sys.modules after:RuntimeWarning")
 
