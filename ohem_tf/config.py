@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ohem_tf import settings
+from ohem_tf import sampler_settings, settings
 from ohem_tf.errors import InputError
 
 # Fields that change no result, so that a run may be resumed with others: "ohem.chunk" none but by
@@ -42,7 +42,7 @@ def validate(config: ConfigDict) -> None:
     _one_of(config, "sampler", settings.SAMPLERS)
     _one_of(config, "dtype", settings.DTYPES)
     _one_of(config, "proposals", settings.PROPOSALS)
-    _one_of(config, "ohem.rank_by", settings.RANKINGS)
+    _one_of(config, "ohem.rank_by", sampler_settings.RANKINGS)
     _one_of(config, "data.flip", settings.FLIPS)
     _one_of(config, "head.pooling", settings.POOLING)
     _one_of(config, "head.target_normalisation", settings.TARGET_NORMALISATION)

@@ -10,8 +10,8 @@ import tensorflow as tf
 from ohem_tf.arrays import Array
 from ohem_tf.losses import RoILosses
 from ohem_tf.sampler import RoIs, Sampler
+from ohem_tf.sampler_settings import HardMiningSettings
 from ohem_tf.sampling import HeuristicSampling
-from ohem_tf.settings import HardMiningSettings
 
 
 def select_hard_rois(

@@ -18,8 +18,8 @@ import tensorflow as tf
 from ohem_tf import boxes as box_ops
 from ohem_tf.losses import RoILosses
 from ohem_tf.sampler import RoIs, Sampler
+from ohem_tf.sampler_settings import ISRSettings
 from ohem_tf.sampling import draw
-from ohem_tf.settings import ISRSettings
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from ohem_tf.arrays import Array
 from ohem_tf.losses import RoILosses
 from ohem_tf.sampler import RoIs, Sampler
-from ohem_tf.settings import HeuristicSettings, IoUBalancedSettings
+from ohem_tf.sampler_settings import HeuristicSettings, IoUBalancedSettings
 
 
 @dataclasses.dataclass(frozen=True)

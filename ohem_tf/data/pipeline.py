@@ -18,8 +18,6 @@ from ohem_tf.data.reader import RecordReader
 from ohem_tf.data.records import parse_example
 from ohem_tf.settings import AugmentSettings
 
-_NO_AUGMENTATION = AugmentSettings()
-
 
 class Choice(NamedTuple):
     """What the stream holds at one position.
@@ -62,7 +60,7 @@ class TrainingStream:
     flip: str = "double"
     max_proposals: int = 0
     crowd_ioa: float = 0.7
-    augment: AugmentSettings = _NO_AUGMENTATION
+    augment: AugmentSettings = AugmentSettings()
 
     def choice(self, position: int) -> Choice:
         """What stands at `position`."""
