@@ -1,10 +1,12 @@
-"""The scripts that look at what OHEM selects: benchmarks.candidates and benchmarks.hard_set."""
+"""The scripts that look at what OHEM selects: candidates, hard_set and nms_on_losses."""
 
 from dataclasses import replace
 
+import command_line
 import numpy as np
 import pytest
 import tiny
+from PIL import Image
 
 from benchmarks import candidates, hard_set
 from benchmarks.trained import Trained
@@ -94,3 +96,15 @@ def test_another_sampler_is_refused(dataset, tmp_path):
     save_config(config, {}, RecordReader(str(dataset), "train").classes, str(tmp_path))
     with pytest.raises(InputError, match="was not trained with the paper's OHEM"):
         Trained(str(tmp_path)).hard_mining()
+
+
+def test_the_nms_on_losses_is_drawn(trained, tmp_path):
+    assert len(trained.records) == 8
+    given = (f"--workdir={tmp_path}", f"--checkpoint={tmp_path}/model.weights.h5")
+    path = tmp_path / "nms.png"
+    done = command_line.run("docs.scripts.nms_on_losses", *given, "--image=1", f"--output={path}")
+    assert done.returncode == 0, done.stderr
+    assert "the 4 selected are among the " in done.stdout
+    assert np.ptp(np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3), axis=0).min() > 200
+    done = command_line.run("docs.scripts.nms_on_losses", *given, "--image=8", f"--output={path}")
+    assert done.stderr.splitlines()[-1] == "error: --image: a number from 0 to 7"

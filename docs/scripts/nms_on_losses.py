@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from benchmarks.hard_set import select
+from benchmarks.hard_set import measure
 from benchmarks.trained import Trained
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import atomic
@@ -32,7 +32,7 @@ def draw(image: np.ndarray, mined: dict[str, np.ndarray], path: str) -> None:
 
     Args:
       image: [H, W, 3] float32 RGB in 0..255.
-      mined: of `benchmarks.hard_set.select`, as arrays.
+      mined: of `benchmarks.hard_set.measure`; boxes in pixels of this image.
       path: a .png.
     """
     losses, selected = mined["losses"], mined["selected"]
@@ -82,12 +82,12 @@ def main(_: list[str]) -> None:
         raise InputError("give --workdir=DIR and --output=FILE.png")
     trained = Trained(given.workdir)
     sampler = trained.hard_mining()
-    if given["image"].value >= len(trained.records):
+    if given.image >= len(trained.records):
         raise InputError(f"--image: a number from 0 to {len(trained.records) - 1}")
     trained.restore(checkpoint_path(given.workdir, given.checkpoint))
-    (batch,) = trained.batches(given["image"].value + 1).skip(given["image"].value)
-    image = unbatch(batch)[0]
-    mined = {name: x.numpy() for name, x in select(trained.model, sampler, image).items()}
+    batches = trained.batches(given.image + 1).skip(given.image)
+    (mined,) = measure(trained.model, sampler, batches)
+    image = unbatch(next(iter(batches)))[0]
     scaled = mined["boxes"] * float(image["scale"])
     draw(image["image"].numpy(), {**mined, "boxes": scaled}, given.output)
     of_all = np.sum(mined["losses"] > mined["losses"][mined["selected"]].min())
@@ -97,6 +97,11 @@ def main(_: list[str]) -> None:
     )
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """Entry point with the flags."""
     define_flags()
     run(main)
+
+
+if __name__ == "__main__":
+    cli()
