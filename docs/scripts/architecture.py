@@ -23,6 +23,13 @@ PAGE = ROOT / "docs/architecture.md"
 _TABLE = re.compile(
     r"(?<=<!-- rooms: made by docs/scripts/architecture.py -->\n\n).*(?=\n\n<!-- end)", re.S
 )
+# Folders that are no packages, so that no docstring says what they are for.
+_ABOUT = {
+    "benchmarks": "Measurements: scripts that write the pages of docs/results.",
+    "configs": "Experiments: what --config takes.",
+    "docs": "The site, and the scripts that draw and gather its pages.",
+    "examples": "Detectors of others, trained with the miner.",
+}
 # Pixels.
 _WIDTH, _LEFT, _CHIPS, _LINE, _GAP = 940, 20, 700, 30, 16
 _BASE = 2  # rows at the bottom that nearly all import: arcs to them would hide the others
@@ -94,10 +101,11 @@ def picture() -> str:
     for (i, j), count in sorted(_between_rows(rows, counts).items()):
         if j >= len(rows) - _BASE:
             continue
-        reach = 14 + 17 * (j - i)
+        # A curve bulges three quarters of the way to its control points.
+        reach = 14 + (_WIDTH - right - 30) * (j - i) / (0.75 * len(rows))
         start, end = middles[i] + 2, middles[j] - 2
         shapes.append(
-            f'<path d="M{right},{start} C{right + reach},{start} {right + reach},{end} '
+            f'<path d="M{right},{start} C{right + reach:.0f},{start} {right + reach:.0f},{end} '
             f'{right + 5},{end}" fill="none" stroke="{_COLOURS[i % len(_COLOURS)]}" '
             f'stroke-width="{0.6 + count**0.5 / 3:.1f}" stroke-opacity="0.65" '
             f'marker-end="url(#tip)"><title>{html.escape(_words(rows[i]))} import '
@@ -162,8 +170,7 @@ def table() -> str:
             files = modules(room)
             named = [p for p in files if p.name == "__init__.py" and p.parent.name == room]
             about = ast.get_docstring(ast.parse((named or files)[0].read_text("utf-8"))) or ""
-            own = named or len(files) == 1
-            first = about.split("\n")[0].replace("|", "\\|") if own else ""
+            first = _ABOUT.get(room) or about.split("\n")[0].replace("|", "\\|")
             others = sorted(other for one, other in counts if one == room)
             lines.append(f"| `{room}` | {len(files)} | {first} | {', '.join(others)} |")
     return "\n".join(lines)
