@@ -34,15 +34,21 @@ def write(folder: str, about: Mapping[str, Any], workdir: str) -> None:
       about: what is in its metadata.json.
       workdir: of the training; its metrics.json is quoted, if it has one.
     """
-    metrics = None
-    path = os.path.join(workdir, METRICS)
-    if os.path.isfile(path):
-        with open(path, encoding="utf-8") as file:
-            metrics = json.load(file)
     path = os.path.join(folder, FILE)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
-        file.write(card(about, metrics))
+        file.write(card(about, _metrics(os.path.join(workdir, METRICS))))
+
+
+def _metrics(path: str) -> dict[str, Any] | None:
+    """What an evaluation wrote, or None: a card without figures is better than no export."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return None
+    keys = {"mAP", "AP", "method", "iou_threshold", "coco", "images", "objects", "settings"}
+    return found if isinstance(found, dict) and keys <= set(found) else None
 
 
 def card(about: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> str:
@@ -73,7 +79,7 @@ def card(about: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> str:
         "# Model card",
         "An object detector trained with ohem_tf (online hard example mining). All settings are in "
         "`assets/metadata.json`.",
-        tabulate(facts.items(), ("", ""), "github"),
+        tabulate(facts.items(), ("", ""), "github", disable_numparse=True),
         "## Classes",
         ", ".join(_escaped(name) for name in about["classes"]),
         "## How well it detects",
@@ -90,7 +96,7 @@ def _results(about: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> str
     parts = []
     if metrics is None:
         parts.append(
-            "Not known: there was no metrics.json beside the training when this was exported "
+            "Not known: there was no complete metrics.json in the workdir when this was exported "
             "(`python -m ohem_tf.evaluate` writes it)."
         )
     else:
@@ -114,7 +120,8 @@ def _results(about: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> str
             (_escaped(name), metrics["objects"].get(name), _figure(ap))
             for name, ap in metrics["AP"].items()
         ]
-        parts.append(tabulate(rows, ("class", "objects", "AP"), "github"))
+        header = ("class", "objects", "AP")
+        parts.append(tabulate(rows, header, "github", disable_numparse=True))
         if metrics["coco"]:
             parts.append(
                 "COCO: " + ", ".join(f"{k} {_figure(v)}" for k, v in metrics["coco"].items()) + "."

@@ -12,12 +12,12 @@ from ohem_tf import experiment
 
 METRICS = {
     "mAP": 0.745,
-    "AP": {"a_b": 0.5, "square": 0.99, "none": None},
+    "AP": {"a_b": 0.5, "square": 0.99, "007": None},
     "method": "voc07",
     "iou_threshold": 0.5,
     "coco": {"AP": 0.4},
     "images": 4,
-    "objects": {"a_b": 3, "square": 5, "none": 0},
+    "objects": {"a_b": 3, "square": 5, "007": 0},
     "settings": {"split": "records/val", "checkpoint": "ckpt-1"},
 }
 
@@ -39,7 +39,7 @@ def test_an_export_has_a_card_that_says_how_it_is_called(exported, loaded, datas
     for name in tiny.CLASSES:
         assert name in text
     assert f"{dataset.name}, train" in text
-    assert "Not known: there was no metrics.json" in text
+    assert "Not known: there was no complete metrics.json" in text
     assert str(dataset.parent) not in text  # an export is passed on
     plain = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[1]
     record = tiny.make_record(3, 96, 128, objects=2)
@@ -57,9 +57,17 @@ def test_it_quotes_the_evaluation_and_says_of_what(about):
     assert "of the weights ckpt-1." in text
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     assert ["a\\_b", "3", "0.500"] in rows
-    assert ["none", "0", "no data"] in rows
+    assert ["007", "0", "no data"] in rows
     assert "COCO: AP 0.400." in text
     assert "other" not in text.partition("## How well")[2].partition("## Limits")[0]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"mAP": 1.0}', None])
+def test_metrics_that_do_not_say_what_they_are_of_are_left_out(content, about, tmp_path):
+    if content:
+        (tmp_path / "metrics.json").write_text(content)
+    card.write(str(tmp_path), about, str(tmp_path))
+    assert "Not known" in (tmp_path / "assets.extra" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
