@@ -19,6 +19,7 @@ from ohem_tf.evaluation import voc
 from ohem_tf.evaluation.report import ignoring_crowds
 from ohem_tf.inference.detection import Detections
 from ohem_tf.inference.roi_pictures import Mined
+from ohem_tf.progress import say
 from ohem_tf.training.fixed_images import FixedImages
 from ohem_tf.training.log import TrainingLog
 
@@ -116,7 +117,7 @@ class Board(keras.callbacks.Callback):
 
     def _stop(self, error: Exception) -> None:
         self._images = None
-        print(f"\nno more pictures in TensorBoard: {first_line(error)}", flush=True)
+        say(f"no more pictures in TensorBoard: {first_line(error)}")
 
 
 def share_kept(before: Sequence[Mined], now: Sequence[Mined]) -> float:

@@ -6,12 +6,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny
 from page_blocks import blocks
 
 import ohem_tf
 from ohem_tf.inference.detection import Detections
 
-LOADING, TRAINING, SAMPLER, MINER = blocks("docs/python.md", "python")
+LOADING, RUN, TRAINING, SAMPLER, MINER = blocks("docs/python.md", "python")
 
 
 def test_the_python_of_the_page_trains_saves_and_takes_a_sampler(dataset, tmp_path):
@@ -44,6 +45,21 @@ def test_the_python_of_the_page_loads_and_detects(monkeypatch, capsys):
     monkeypatch.setattr(ohem_tf, "load", {"runs/voc07": detector}.get, raising=False)
     exec(LOADING, {})
     assert capsys.readouterr().out == "dog 0.5 [1. 2. 3. 4.]\n"
+
+
+def test_the_python_of_the_page_runs_a_training(dataset, tiny_backbone, tmp_path):
+    code = RUN
+    for said, here in (
+        ("= paper()", "= tiny.config(DATASET)"),
+        ('"records/voc07"', "DATASET"),
+        ('"runs/voc07"', "WORKDIR"),
+    ):
+        assert said in code
+        code = code.replace(said, here)
+    names = {"tiny": tiny, "DATASET": str(dataset), "WORKDIR": str(tmp_path)}
+    exec(code, names)
+    assert names["model"].step == names["config"].train.steps
+    assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints"))
 
 
 def test_the_python_of_the_page_mines_hard_examples():

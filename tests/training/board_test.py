@@ -85,7 +85,7 @@ def test_what_fails_is_said_once_and_the_training_goes_on(callback, tmp_path, mo
     for step in range(3):
         callback.on_train_batch_end(step)
     callback.on_train_end()
-    assert capsys.readouterr().out == "\nno more pictures in TensorBoard: no memory\n"
+    assert capsys.readouterr().out == "no more pictures in TensorBoard: no memory\n"
     assert "roi_loss/all" not in summaries(tmp_path)
 
 
@@ -94,7 +94,7 @@ def test_images_that_cannot_be_read_are_left_out(callback, monkeypatch, capsys):
     callback.on_train_begin()
     callback.on_train_batch_end(0)
     callback.on_train_end()
-    assert capsys.readouterr().out == "\nno more pictures in TensorBoard: division by zero\n"
+    assert capsys.readouterr().out == "no more pictures in TensorBoard: division by zero\n"
 
 
 def test_the_nms_is_said_to_have_removed_what_is_harder_and_not_selected(callback):
