@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tiny
 
-from ohem_tf import experiment
+from ohem_tf import experiment, progress
 from ohem_tf.config import paper
 from ohem_tf.data.reader import RecordReader
 from ohem_tf.data.records import from_example
@@ -242,8 +242,9 @@ def get_config():
 
 
 @pytest.mark.slow
-def test_two_processes_find_what_one_finds(tmp_path, capsys):
+def test_two_processes_find_what_one_finds(tmp_path, capsys, monkeypatch):
     """To the bit; the last slice is a short one."""
+    monkeypatch.setattr(progress, "_SHORT", 0.0)  # so that a line says how many there are
     tiny.write_dataset(tmp_path, {"val": members(*range(40))})
     (tmp_path / "config.py").write_text(CONFIG.format(data=str(tmp_path)))
     config = command_line.load_config(tmp_path / "config.py")

@@ -184,7 +184,8 @@ def test_one_and_two_replicas_give_the_same_weights(dataset, sampler):
         np.testing.assert_allclose(a, b, atol=1e-5)
         assert np.abs(a - origin).max() > 1e-4
     for name, values in one_history.items():
-        np.testing.assert_allclose(values, two_history[name], atol=1e-4, err_msg=name)
+        if name != "waited":  # seconds
+            np.testing.assert_allclose(values, two_history[name], atol=1e-4, err_msg=name)
 
 
 def test_traced_once_whatever_the_image_sizes(dataset):
