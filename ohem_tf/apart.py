@@ -16,6 +16,8 @@ import math
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -38,11 +40,16 @@ def timed(seconds: float) -> Iterator[None]:
         signal.alarm(0)
 
 
-def _serve(connection: Connection, limits: Limits) -> None:
-    """Answers calls until the other end is closed (runs in the process apart)."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # a crashing library writes there
-    limits.apply_here()
+def serve(descriptor: int) -> None:
+    """Answers calls until the other end is closed (runs in the process apart).
+
+    Args:
+      descriptor: of the connection; the limits come first.
+    """
+    connection = Connection(descriptor)
     with contextlib.suppress(EOFError):
+        limits: Limits = connection.recv()
+        limits.apply_here()
         while True:
             function, arguments = connection.recv()
             answer: tuple[Any, Exception | None]
@@ -61,14 +68,15 @@ def _serve(connection: Connection, limits: Limits) -> None:
 class Apart:
     """A process for calls that may end it.
 
-    It is spawned with the first call, in about a second, and kept for those that follow; after its
-    death the next call has a new one.
+    It is started with the first call, in about half a second, and kept for those that follow; after
+    its death the next call has a new one. It knows nothing of the caller's script, which need not
+    say `if __name__ == "__main__"`.
     """
 
     def __init__(self, limits: Limits) -> None:
         """With the `seconds` of a call, and the memory of the process."""
         self._limits = limits
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._process: subprocess.Popen | None = None
         self._connection: Connection | None = None
 
     def __enter__(self) -> Apart:
@@ -79,6 +87,8 @@ class Apart:
 
     def call(self, function: Callable[..., R], *arguments: Any, what: str) -> R:
         """What `function(*arguments)` returns there; function, arguments and result are pickled.
+
+        So the function is one of a module that can be imported.
 
         Args:
           what: it reads, for messages.
@@ -98,8 +108,7 @@ class Apart:
                 self._process.kill()
             result, error = self._connection.recv()
         except (EOFError, ConnectionError):
-            self._process.join()
-            code = self._process.exitcode or 0
+            code = self._process.wait()
             self.close()
             raise InputError(f"{what}: {self._death(code)}") from None
         if error is not None:
@@ -107,11 +116,17 @@ class Apart:
         return result
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._limits), daemon=True)
-        self._process.start()
+        self._connection, theirs = multiprocessing.Pipe()
+        descriptor = theirs.fileno()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", f"from ohem_tf.apart import serve; serve({descriptor})"],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            pass_fds=[descriptor],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # a crashing library writes there
+        )
         theirs.close()
+        self._connection.send(self._limits)
 
     def _death(self, code: int) -> str:
         if code in (-signal.SIGALRM, -signal.SIGKILL):
@@ -127,9 +142,9 @@ class Apart:
         if self._connection is not None:
             self._connection.close()
         if self._process is not None:
-            self._process.join(1)
-            if self._process.is_alive():
+            try:
+                self._process.wait(1)
+            except subprocess.TimeoutExpired:
                 self._process.kill()
-                self._process.join()
-            self._process.close()
+                self._process.wait()
         self._process = self._connection = None

@@ -1,45 +1,25 @@
-"""Weights in HDF5, a format whose library a damaged file can crash."""
+"""Reads HDF5, a format whose library a damaged file can crash: to be called apart (apart.py)."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from typing import Any
 
-from ohem_tf.errors import InputError, first_line
-from ohem_tf.limits import DEFAULT, Limits
+import numpy as np
+
+from ohem_tf.apart import Apart
+from ohem_tf.errors import InputError
+from ohem_tf.limits import DEFAULT
 
 
-def check(path: str, limits: Limits = DEFAULT) -> None:
+def check(path: str) -> None:
     """Reads a whole file in a process apart, before this one does.
 
-    In one that knows nothing of the caller's script: that may load a model without having said
-    what is to be done if it is the main module, which `apart.Apart` needs.
-
     Raises:
-      InputError: it is no such file, or damaged: that process died, or took too long; or something
-        in it lies in another file.
+      InputError: that process died, or took too long; something in the file lies in another one.
+      ValueError: it is no such file, or damaged.
     """
-    importable = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", "from ohem_tf import hdf5; hdf5._read_apart()", path]
-    try:
-        done = subprocess.run(
-            command, env=importable, capture_output=True, text=True, timeout=limits.seconds
-        )
-    except subprocess.TimeoutExpired:
-        raise InputError(
-            f"{path}: reading it takes longer than {limits.seconds:g} s; the file is damaged or "
-            "too large"
-        ) from None
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
-        raise InputError(
-            f"{path}: reading it ended the process that did ({name}); the file is damaged"
-        )
-    if done.returncode:
-        raise InputError(f"{path}: {(done.stderr.splitlines() or ['cannot be read'])[-1]}")
+    with Apart(DEFAULT) as process:
+        process.call(walk, path, what=path)
 
 
 def walk(path: str) -> int:
@@ -55,25 +35,25 @@ def walk(path: str) -> int:
         _ = [group.attrs[name] for name in group.attrs]
         size = 0
         for name in group:
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise InputError(f"{name!r} is a link; expected the data in the file itself")
-            item = group[name]
-            if isinstance(item, h5py.Group):
-                size += look(item)
-            elif item.external or item.is_virtual:
-                raise InputError(f"{item.name} lies in another file; expected it in this one")
-            else:
-                size += item[()].nbytes
+            item = member(path, group, name)
+            size += look(item) if isinstance(item, h5py.Group) else values(path, item).nbytes
         return size
 
     with h5py.File(path) as file:
         return look(file)
 
 
-def _read_apart() -> None:
-    """What the process apart does with the file on its command line."""
-    DEFAULT.apply_here()
-    try:
-        walk(sys.argv[1])
-    except Exception as error:  # of any kind, from a library that reads what is damaged
-        sys.exit(first_line(error))
+def member(path: str, group: Any, name: str) -> Any:
+    """`group[name]`, which may be no link: it might lead to any file."""
+    import h5py
+
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise InputError(f"{path}: {name!r} is a link; expected the data in the file itself")
+    return group[name]
+
+
+def values(path: str, dataset: Any) -> np.ndarray:
+    """The values of a dataset; they may not lie in another file, whatever that is."""
+    if dataset.external or dataset.is_virtual:
+        raise InputError(f"{path}: {dataset.name} lies in another file; expected it in this one")
+    return np.asarray(dataset[()])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ohem_tf import hdf5
 from ohem_tf.errors import InputError
 
 _KEYS = ("boxes", "images")
@@ -58,24 +59,14 @@ def _read_hdf5(path: str) -> tuple[list[str], list[np.ndarray]]:
 
     with h5py.File(path) as file:
         _need_keys(path, file)
-        for key in _KEYS:
-            if not isinstance(file.get(key, getlink=True), h5py.HardLink):
-                raise InputError(f"{path}: {key!r} is a link; expected the data in the file itself")
-        boxes, images = (np.ravel(_data(path, file[key])) for key in _KEYS)
-        ids = ["".join(map(chr, np.ravel(_data(path, file[cell])))) for cell in images]
+        boxes, images = (np.ravel(hdf5.values(path, hdf5.member(path, file, x))) for x in _KEYS)
+        ids = ["".join(map(chr, np.ravel(hdf5.values(path, file[cell])))) for cell in images]
         return ids, [_matlab_array(path, file[cell]) for cell in boxes]
-
-
-def _data(path: str, dataset: Any) -> np.ndarray:
-    """The values of an HDF5 dataset; they may not lie in another file, whatever that is."""
-    if dataset.external or dataset.is_virtual:
-        raise InputError(f"{path}: {dataset.name} lies in another file; expected it in this one")
-    return dataset[()]
 
 
 def _matlab_array(path: str, dataset: Any) -> np.ndarray:
     """A MATLAB array from HDF5: transposed, and an empty one is stored as its dimensions."""
-    values = _data(path, dataset)
+    values = hdf5.values(path, dataset)
     return np.zeros((0, 4)) if dataset.attrs.get("MATLAB_empty") else np.transpose(values)
 
 
