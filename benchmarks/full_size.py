@@ -29,7 +29,7 @@ from ohem_tf.data.records import shard_name, write_shard
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder, write_json
 from ohem_tf.progress import tqdm
-from ohem_tf.workdir import LOG
+from ohem_tf.workdir import read_log
 
 TRAINED = (
     "voc07_frcn_n1",
@@ -79,8 +79,7 @@ def measured(command: Sequence[str], log: str) -> dict[str, float]:
 
 def seconds_per_step(workdir: str) -> float:
     """Median over the steps but the first two (which trace and warm up)."""
-    with open(os.path.join(workdir, LOG), encoding="utf-8") as file:
-        lines = [json.loads(line) for line in file]
+    lines = read_log(workdir)
     with open(os.path.join(workdir, "config.json"), encoding="utf-8") as file:
         images = json.load(file)["config"]["train"]["images_per_step"]
     return statistics.median(

@@ -54,9 +54,7 @@ def main(argv: Sequence[str]) -> None:
     keep_freed_memory()
     records = open_split(config.data.dir, config.data.train_split, "config.data.train_split")
     stream = experiment.training_stream(config, records)
-    model = experiment.build_model(config, len(records.classes))
-    model.compile(experiment.build_optimizer(config))
-    model.optimizer.build(model.trainable_variables)
+    model = experiment.build_trainer(config, len(records.classes))
 
     batches = iter(stream.dataset())
     kept = [next(batches) for _ in range(2 + given.steps)]

@@ -19,13 +19,12 @@ from tabulate import tabulate
 
 from ohem_tf.comparison.page import read_introduction
 from ohem_tf.errors import InputError, run
-from ohem_tf.workdir import LOG
+from ohem_tf.workdir import CONFIG, LOG, read_log
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 from ohem_tf.files import write_json
-from ohem_tf.workdir import CONFIG
 
 _SHOWN = ("loss/all_rois", "loss/hard", "cls", "box", "fg", "eval/mAP")
 
@@ -37,10 +36,9 @@ def read_run(workdir: str) -> dict:
             saved = json.load(file)
         with open(os.path.join(workdir, "metrics.json"), encoding="utf-8") as file:
             metrics = json.load(file)
-        with open(os.path.join(workdir, LOG), encoding="utf-8") as file:
-            log = [json.loads(line) for line in file]
     except (OSError, ValueError) as error:
         raise InputError(f"--workdirs: {error}; train and evaluate it first") from error
+    log = read_log(workdir)
     speeds = sorted(line["images/s"] for line in log if "images/s" in line)
     if not speeds:
         raise InputError(f"{workdir}/{LOG} holds no steps: train at least config.train.log_every")

@@ -44,9 +44,7 @@ def compiled_step(
     images = len(batch["image"])
     strategy = strategy_for(devices, images)
     with strategy.scope():
-        model = experiment.build_model(config, _CLASSES)
-        model.compile(experiment.build_optimizer(config))
-        model.optimizer.build(model.trainable_variables)
+        model = experiment.build_trainer(config, _CLASSES)
     share = images // strategy.num_replicas_in_sync
 
     def part(context: tf.distribute.ValueContext) -> Batch:

@@ -5,7 +5,7 @@
 
 Two trainings with the same settings, side by side, on a core each: WORKDIR/unbroken, and
 WORKDIR/killed, which SIGKILL ends --minutes after each of its starts (drawn evenly between the two)
-until one start reaches the last step. Then every line of their logs (but for images per second),
+until one start reaches the last step. Then every line of their logs (but for what is clocked),
 every weight and every slot of the optimizer is compared, bit for bit. Writes
 OUTPUT/reliability_training.md, .json and .png; OUTPUT/reliability_training.intro.md, if it exists,
 becomes the text above the table. If this script itself is stopped, it goes on where it was, except
@@ -37,12 +37,12 @@ from ohem_tf.config import validate
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder, write_json
 from ohem_tf.progress import tqdm
-from ohem_tf.workdir import CHECKPOINTS, LOG
+from ohem_tf.training.log import CLOCKED
+from ohem_tf.workdir import CHECKPOINTS, LOG, read_log
 
 _KILLS = "kills.json"
 _OUTPUT = "output.txt"
 _POLL_SECONDS = 0.5
-_CLOCKED = ("images/s", "data_wait")  # what two equal runs differ in
 
 
 def start(workdir: str, core: int) -> subprocess.Popen:
@@ -58,18 +58,11 @@ def start(workdir: str, core: int) -> subprocess.Popen:
     return process
 
 
-def log_of(workdir: str) -> list[dict[str, Any]]:
-    """The whole lines of a training's log."""
-    path = os.path.join(workdir, LOG)
-    if not os.path.exists(path):
-        return []
-    with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file if line.endswith("\n")]
-
-
 def step_of(workdir: str) -> int:
-    """The last step in a training's log."""
-    return max((line["step"] for line in log_of(workdir)), default=0)
+    """The last step in a training's log, if there is one yet."""
+    if not os.path.exists(os.path.join(workdir, LOG)):
+        return 0
+    return max((line["step"] for line in read_log(workdir)), default=0)
 
 
 def saved_step(workdir: str) -> int:
@@ -132,7 +125,7 @@ def train_killed(
 def differences(one: str, other: str) -> dict[str, int]:
     """How much of two ended trainings was compared, and how much of it differs."""
     logs = [
-        [{k: v for k, v in line.items() if k not in _CLOCKED} for line in log_of(workdir)]
+        [{k: v for k, v in line.items() if k not in CLOCKED} for line in read_log(workdir)]
         for workdir in (one, other)
     ]
     readers = []
@@ -164,7 +157,7 @@ def draw(path: str, workdirs: Mapping[str, str], kills: Sequence[Mapping[str, fl
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for (name, workdir), style in zip(workdirs.items(), ("-", ":"), strict=True):
-        points = [(x["step"], x["loss/hard"]) for x in log_of(workdir) if "loss/hard" in x]
+        points = [(x["step"], x["loss/hard"]) for x in read_log(workdir) if "loss/hard" in x]
         left.plot(*zip(*points, strict=True), style, label=name, linewidth=1 + 2 * (style == ":"))
     left.set(xlabel="step", ylabel="loss of the selected RoIs", yscale="log")
     left.legend()

@@ -31,12 +31,12 @@ from ohem_tf.comparison.plan import Plan, Run, check_workdir
 from ohem_tf.comparison.run import write_order
 from ohem_tf.comparison.summary import summarize
 from ohem_tf.data.ground_truth import ground_truth
-from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.errors import InputError, run
 from ohem_tf.evaluation import report
 from ohem_tf.files import atomic, make_folder, owned, write_json
 from ohem_tf.interruption import Interruption
 from ohem_tf.paper.recipes import METHODS
+from ohem_tf.progress import say
 from ohem_tf.workdir import COMPARISON
 
 NAME = os.path.splitext(COMPARISON)[0]
@@ -99,7 +99,7 @@ def _compare(
         write_order(one, roi_loss_images)
 
     def finished(one: Run) -> None:
-        print(f"\n{one.name}: mAP {results.read(one)['mAP']:.4f}", flush=True)
+        say(f"{one.name}: mAP {results.read(one)['mAP']:.4f}")
         _report(plan, runs, chosen, base)
 
     if missing:
@@ -108,19 +108,14 @@ def _compare(
 
 
 def _check_data(plan: Plan) -> None:
-    data = plan.config.data
-    fields = ("config.data.train_split", "config.data.eval_split")
-    train = open_split(data.dir, data.train_split, fields[0])
-    held_out = open_split(data.dir, data.eval_split, fields[1])
-    check_classes(fields[1], held_out.classes, fields[0], train.classes)
-    for field, split in zip(fields, (train, held_out), strict=True):
-        experiment.check_proposals(plan.config, split, field)
+    _, held_out = experiment.open_splits(plan.config, annotated=True)
+    split = plan.config.data.eval_split
     objects = sum(
         int(sum(~image["difficult"])) for image in report.ignoring_crowds(ground_truth(held_out))
     )
     if len(held_out) < 2 or not objects:
         raise InputError(
-            f"{fields[1]}: {data.eval_split} has {len(held_out)} images with {objects} objects "
+            f"config.data.eval_split: {split} has {len(held_out)} images with {objects} objects "
             "that count; a comparison needs two images or more, and objects"
         )
 

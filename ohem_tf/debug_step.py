@@ -34,14 +34,12 @@ def rebuild(dump: dumps.Dump) -> FastRCNN:
     config = paper()
     with config.unlocked():
         config.update(ConfigDict(dump.config))
-    model = experiment.build_model(config, len(dump.classes), load_weights=False)
+    model = experiment.build_trainer(config, len(dump.classes), load_weights=False)
     shapes = [tuple(variable.shape) for variable in model.weights]
     if shapes != [value.shape for value in dump.weights]:
         raise InputError("the weights of the dump are not those of its config in this version")
     for variable, value in zip(model.weights, dump.weights, strict=True):
         variable.assign(value)
-    model.compile(experiment.build_optimizer(config))
-    model.optimizer.build(model.trainable_variables)
     model.optimizer.iterations.assign(dump.step)
     return model
 

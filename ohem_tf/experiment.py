@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from ohem_tf.arrays import Array
 from ohem_tf.config import FREE, differences, paper, validate
 from ohem_tf.data import statistics
+from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.data.reader import RecordReader
 from ohem_tf.errors import InputError, first_line
@@ -84,6 +85,25 @@ def check_proposals(config: ConfigDict, records: RecordReader, field: str) -> No
         )
 
 
+def open_splits(config: ConfigDict, annotated: bool = False) -> tuple[RecordReader, RecordReader]:
+    """The training and the eval split of a config.
+
+    Args:
+      config: see `config.paper`.
+      annotated: whether the eval split has to be.
+
+    Raises:
+      InputError: as `joined.open_split` and `check_proposals`; splits of different classes.
+    """
+    data, fields = config.data, ("config.data.train_split", "config.data.eval_split")
+    records = open_split(data.dir, data.train_split, fields[0])
+    held_out = open_split(data.dir, data.eval_split, fields[1], annotated)
+    check_classes(fields[1], held_out.classes, fields[0], records.classes)
+    for field, split in zip(fields, (records, held_out), strict=True):
+        check_proposals(config, split, field)
+    return records, held_out
+
+
 def build_sampler(config: ConfigDict) -> Sampler:
     """The sampler of a config."""
     rois_per_image = config.train.rois_per_step // config.train.images_per_step
@@ -122,6 +142,19 @@ def build_optimizer(
     )
     solver = LossScaledSGD if config.dtype == "float16" else CaffeSGD
     return solver(schedule, train.momentum, train.weight_decay, train.ema)
+
+
+def build_trainer(
+    config: ConfigDict,
+    num_classes: int,
+    load_weights: bool = True,
+    schedule: keras.optimizers.schedules.LearningRateSchedule | None = None,
+) -> FastRCNN:
+    """The detector of a config with its solver, ready for `train_step`; see `build_model`."""
+    model = build_model(config, num_classes, load_weights)
+    model.compile(build_optimizer(config, schedule))
+    model.optimizer.build(model.trainable_variables)
+    return model
 
 
 def training_stream(config: ConfigDict, records: RecordReader) -> TrainingStream:

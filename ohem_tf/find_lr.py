@@ -87,9 +87,8 @@ def sweep(config: ConfigDict, low: float, high: float, steps: int) -> list[float
     records = open_split(config.data.dir, config.data.train_split, "config.data.train_split")
     experiment.check_proposals(config, records, "config.data.train_split")
     keep_freed_memory()
-    model = experiment.build_model(config, len(records.classes))
-    model.compile(experiment.build_optimizer(config, Sweep(low, high, steps)))
-    model.optimizer.build(model.trainable_variables)
+    schedule = Sweep(low, high, steps)
+    model = experiment.build_trainer(config, len(records.classes), schedule=schedule)
     model.roi_head.set_target_statistics(*experiment.target_statistics(config, records))
     step = tf.function(model.train_step, reduce_retracing=True)
     losses: list[float] = []
@@ -144,8 +143,8 @@ def main(argv: Sequence[str]) -> None:
     rates = given.low * (given.high / given.low) ** (np.arange(len(losses)) / (given.steps - 1))
     means = smoothed(losses)
     best = steepest(rates, means)
-    chosen = np.unique(np.linspace(0, len(losses) - 1, _ROWS).round().astype(int))
-    rows = [[f"{rates[i]:.2g}", f"{means[i]:.3f}"] for i in chosen if len(losses)]
+    every = max(len(losses) // _ROWS, 1)
+    rows = [[f"{r:.2g}", f"{m:.3f}"] for r, m in zip(rates[::every], means[::every], strict=True)]
     print(tabulate(rows, ["learning rate", "smoothed loss"], disable_numparse=True))
     if len(losses) < given.steps:
         print(f"the loss rose, or was not finite, after {len(losses)} of {given.steps} steps")

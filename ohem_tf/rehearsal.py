@@ -15,7 +15,6 @@ from tabulate import tabulate
 from ohem_tf import experiment
 from ohem_tf.allocator import keep_freed_memory, peak_bytes
 from ohem_tf.config import validate
-from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.training.distribution import strategy_for
 
@@ -39,17 +38,10 @@ def rehearse(config: ConfigDict, devices: list[str] | None = None) -> str:
       InputError: as `train.train`.
     """
     validate(config)
-    fields = ("config.data.train_split", "config.data.eval_split")
-    records = open_split(config.data.dir, config.data.train_split, fields[0])
-    held_out = open_split(config.data.dir, config.data.eval_split, fields[1], annotated=False)
-    check_classes(fields[1], held_out.classes, fields[0], records.classes)
-    for field, split in zip(fields, (records, held_out), strict=True):
-        experiment.check_proposals(config, split, field)
+    records, held_out = experiment.open_splits(config)
     keep_freed_memory()
     with strategy_for(devices and devices[:1], config.train.images_per_step).scope():
-        model = experiment.build_model(config, len(records.classes))
-        model.compile(experiment.build_optimizer(config))
-        model.optimizer.build(model.trainable_variables)
+        model = experiment.build_trainer(config, len(records.classes))
     stream = experiment.training_stream(config, records)
     step = tf.function(model.train_step, reduce_retracing=True)
     shapes, seconds = [], []
@@ -57,7 +49,7 @@ def rehearse(config: ConfigDict, devices: list[str] | None = None) -> str:
     for _ in range(_STEPS + 1):
         before = time.perf_counter()
         batch = next(batches)
-        {name: float(x) for name, x in step(batch).items()}  # waits for the step
+        float(step(batch)["cls"])  # waits for the step
         seconds.append(time.perf_counter() - before)
         shapes.append((batch["image"].shape, batch["proposals_mask"]))
     per_step = statistics.median(seconds[1:])

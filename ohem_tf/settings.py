@@ -62,7 +62,8 @@ class AugmentSettings:
     Attributes:
       scale: s; the shortest side is multiplied by a factor between 1 / (1 + s) and 1 + s.
       crop: probability that a window around one object at least is cut out. Objects and proposals
-        of which less than half lies in it are gone.
+        of which less than half lies in it are gone. (Empirical target statistics stay those of the
+        whole images.)
       crop_min_side: the least height and width of the window, as a share of the image's.
       colour: s; brightness, contrast and saturation change by up to this share, hue by up to a
         tenth of it of the circle.

@@ -24,7 +24,6 @@ from ohem_tf import experiment
 from ohem_tf.allocator import keep_freed_memory
 from ohem_tf.config import validate
 from ohem_tf.data.ground_truth import ground_truth
-from ohem_tf.data.joined import check_classes, open_split
 from ohem_tf.data.reader import RecordReader
 from ohem_tf.data.skipping import SkippingReader
 from ohem_tf.data.splits import ON_BAD_RECORD
@@ -86,19 +85,14 @@ def train(
     """
     validate(config)
     chief = workers.is_chief(strategy, devices)
-    fields = ("config.data.train_split", "config.data.eval_split")
-    records = open_split(config.data.dir, config.data.train_split, fields[0])
+    records, held_out = experiment.open_splits(config)
     if on_bad_record == "skip":
         records = SkippingReader(records)
-    held_out = open_split(config.data.dir, config.data.eval_split, fields[1], annotated=False)
-    check_classes(fields[1], held_out.classes, fields[0], records.classes)
     if config.train.patience and not (held_out.annotated and strategy == "mirrored"):
         raise InputError(
             f"config.train.patience is {config.train.patience}; it needs config.data.eval_split "
             "with annotations, and --strategy=mirrored; set it to 0"
         )
-    for field, split in zip(fields, (records, held_out), strict=True):
-        experiment.check_proposals(config, split, field)
     make_folder(workdir, "workdir")
     owner = owned(workdir, "workdir") if chief else contextlib.nullcontext()
     with owner, Interruption(lambda: _how_to_go_on(workdir)) as interruption:
@@ -112,9 +106,7 @@ def train(
             distribution = strategy_for(devices, config.train.images_per_step)
         with distribution.scope():
             fresh = not has_checkpoint(workdir)
-            model = experiment.build_model(config, len(records.classes), fresh)
-            model.compile(experiment.build_optimizer(config))
-            model.optimizer.build(model.trainable_variables)
+            model = experiment.build_trainer(config, len(records.classes), fresh)
 
         log = None
         if chief:

@@ -4,7 +4,6 @@ The runs are forked from a process that has imported TensorFlow but not used it 
 """
 
 import contextlib
-import json
 import multiprocessing
 import os
 import random
@@ -20,12 +19,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
+from left_behind import checkpoint_values, log
 
 from ohem_tf import train
 from ohem_tf.inference.detection import Detections
 from ohem_tf.models import backbones
 from ohem_tf.training import callbacks
-from ohem_tf.training.log import TrainingLog
+from ohem_tf.training.log import CLOCKED, TrainingLog
 from ohem_tf.workdir import CHECKPOINTS
 
 SETTINGS = {
@@ -144,13 +144,6 @@ def start():
     return start
 
 
-def checkpoint_values(workdir):
-    path = tf.train.latest_checkpoint(str(workdir / CHECKPOINTS))
-    reader = tf.train.load_checkpoint(path)
-    names = [n for n in reader.get_variable_to_shape_map() if n.startswith(("weights", "optim"))]
-    return {name: reader.get_tensor(name) for name in names}
-
-
 def weights_of(path):
     found = {}
     with h5py.File(path) as file:
@@ -159,9 +152,7 @@ def weights_of(path):
 
 
 def log_of(workdir):
-    lines = [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
-    clocked = ("images/s", "data_wait")
-    return [{name: x for name, x in line.items() if name not in clocked} for line in lines]
+    return [{name: x for name, x in line.items() if name not in CLOCKED} for line in log(workdir)]
 
 
 def files_of(workdir):

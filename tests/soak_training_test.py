@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from benchmarks import soak_training
 from ohem_tf.errors import InputError
-from ohem_tf.workdir import CHECKPOINTS, LOG
+from ohem_tf.workdir import CHECKPOINTS, LOG, read_log
 
 # Counts in its log up to 25, from where the last process of its folder was.
 TRAINING = """
@@ -30,7 +30,10 @@ def write_run(workdir, weight, images_per_second, last_loss=0.5):
     )
     checkpoint.save(str(workdir / CHECKPOINTS / "ckpt"))
     lines = [{"step": 1, "loss/hard": 1.0}, {"step": 2, "loss/hard": last_loss}]
-    text = "".join(json.dumps(x | {"images/s": images_per_second}) + "\n" for x in lines)
+    text = "".join(
+        json.dumps(x | {"images/s": images_per_second, "data_wait": 1 / images_per_second}) + "\n"
+        for x in lines
+    )
     (workdir / LOG).write_text(text + '{"step": 3, "lo')
 
 
@@ -66,7 +69,7 @@ def test_kills_until_the_last_step_is_reached(counting, tmp_path):
     assert len(kills) > 1
     steps = [kill["step"] for kill in kills]
     assert steps == sorted(steps)
-    assert [x["step"] for x in soak_training.log_of(str(tmp_path))] == list(range(1, 26))
+    assert [x["step"] for x in read_log(str(tmp_path))] == list(range(1, 26))
     assert json.loads((tmp_path / "kills.json").read_text()) == kills
     # Called again, it goes on with the kills that were: here there is nothing left to do.
     assert soak_training.train_killed(str(tmp_path), 0, (1.0, 1.0), 0, stop) == kills

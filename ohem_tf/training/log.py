@@ -19,6 +19,8 @@ from ohem_tf.models.keras_model import WAITED
 from ohem_tf.training.loss_scale import LossScaledSGD
 from ohem_tf.workdir import LOG, TENSORBOARD
 
+CLOCKED = ("images/s", "data_wait")  # what two runs that are equal otherwise differ in
+
 
 class LogWindow(tf.train.experimental.PythonState):
     """The values of the steps since the last line of the log.
