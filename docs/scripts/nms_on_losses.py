@@ -40,6 +40,7 @@ def draw(image: np.ndarray, mined: dict[str, np.ndarray], path: str) -> None:
     highest = order[: len(selected)]
     top = float(losses.max())
     figure = Figure(figsize=(12, 3.4), dpi=75, layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.12)  # inches; titles over a hidden axis stick out
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.1))
     for axis, chosen, title in (
         (left, highest, f"the {len(highest)} highest losses"),
