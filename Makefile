@@ -3,7 +3,8 @@
 #   make quickstart   scenes -> records -> training with OHEM -> SavedModel -> detections -> mAP, in
 #                     runs/quickstart
 #   make test         the tests, in two processes; make test ARGS="tests/evaluation -m 'not slow'"
-#                     runs some, and JOBS=0 in one process, for a debugger or a single test
+#                     runs some, and JOBS=0 in one process, for a debugger or a single test; a test
+#                     that ends its process ends them all, and is named
 #   make lint         format, rules, who imports whom, types
 #   make audit        known vulnerabilities in the pinned packages (needs the network)
 #   make docs         the site, in build/site; a link that leads nowhere is an error
@@ -42,7 +43,7 @@ quickstart: $(VENV)/.quickstart
 	$(RUN) ohem_tf.evaluate --config=configs/quickstart.py --workdir=$(OUT)/model
 
 test: $(VENV)/.test
-	$(RUN) pytest --numprocesses=$(JOBS) --dist=loadfile $(ARGS)
+	$(RUN) pytest --numprocesses=$(JOBS) --dist=loadfile --max-worker-restart=0 $(ARGS)
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff format --check .

@@ -146,11 +146,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Logs nothing."""
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """As the base, but that a client which no longer waits for its answer is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextlib.contextmanager
 def rest_server(backend: Backend) -> Iterator[str]:
     """Yields the address of a REST server."""
     handler = type("Handler", (_Handler,), {"backend": backend})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

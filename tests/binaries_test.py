@@ -8,7 +8,7 @@ from absl import flags
 from command_line import run
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-BINARIES = sorted(p.stem for p in (ROOT / "ohem_tf").glob("*.py") if "__main__" in p.read_text())
+BINARIES = sorted(p.stem for p in (ROOT / "ohem_tf").glob("*.py") if "def cli()" in p.read_text())
 WORDLESS = [name for name in BINARIES if name not in ("__main__", "debug_step", "report")]
 
 

@@ -66,7 +66,7 @@ def run_all(runs: Sequence[Run], jobs: int, finished: Callable[[Run], None]) -> 
                 done, _ = concurrent.futures.wait(
                     pending, _POLL_SECONDS, concurrent.futures.FIRST_COMPLETED
                 )
-                progress.update(_steps(runs) - progress.n)
+                _advance(progress, _steps(runs))
                 for future in done:
                     run = pending.pop(future)
                     future.result()
@@ -75,6 +75,14 @@ def run_all(runs: Sequence[Run], jobs: int, finished: Callable[[Run], None]) -> 
             stopping = True
             for process in processes:
                 process.terminate()
+
+
+def _advance(progress: tqdm, steps: int) -> None:
+    """To `steps`: fewer than before where a run goes on from a checkpoint before its log ended."""
+    if steps < progress.n:
+        progress.initial -= progress.n - steps
+        progress.n = progress.last_print_n = steps
+    progress.update(steps - progress.n)
 
 
 def _start(run: Run, share: Share) -> subprocess.Popen:
