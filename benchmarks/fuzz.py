@@ -20,6 +20,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,11 @@ from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.errors import InputError, run
 from ohem_tf.files import make_folder
 
-OUTCOMES = ("refused", "right", "error", "crash", "hang", "wrong")
-_SECONDS = 3 * LIMITS.seconds  # for one input, the reading apart included
-_SHOWN = 20  # findings that the json holds
+GOOD = ("refused", "right")
+OUTCOMES = (*GOOD, "error", "crash", "hang", "wrong")
+SECONDS = 3 * LIMITS.seconds  # for one input, the reading apart included
+SHOWN = 20  # findings that the json holds
+COLUMNS = ("inputs", *OUTCOMES, "seconds")
 
 
 def content(target: Target, name: str, number: int, seed: int) -> bytes:
@@ -80,10 +83,10 @@ def run_inputs(name: str, first: int, last: int, seed: int, log: str, keep: str)
             data = content(target, name, number, seed)
             file.write(f"{number} ")
             file.flush()  # what remains of an input that ends the process
-            with timed(_SECONDS):
+            with timed(SECONDS):
                 result, more = outcome(target, Path(folder), data)
             file.write(f"{json.dumps([result, more])}\n")
-            if result not in ("refused", "right") and keep:
+            if result not in GOOD and keep:
                 Path(keep, f"{name.replace(' ', '_')}-{number}").write_bytes(data)
 
 
@@ -115,7 +118,7 @@ def fuzz(name: str, inputs: int, seed: int = 0, keep: str = "") -> dict[str, Any
                 result, more = json.loads(rest) if rest else (ending, str(child.returncode))
                 counts[result] += 1
                 done = int(number) + 1
-                if result not in ("refused", "right") and len(findings) < _SHOWN:
+                if result not in GOOD and len(findings) < SHOWN:
                     findings.append([int(number), result, more])
             if child.returncode == 0 and done < inputs:
                 raise InputError(f"{name}: ended after input {done}")
@@ -135,9 +138,13 @@ def shares(inputs: int) -> dict[str, int]:
     return {name: -(-inputs * share // whole) for name, (_, share) in TARGETS.items()}
 
 
-def page(results: dict[str, dict[str, Any]], facts: dict[str, object], intro: str) -> str:
-    """The Markdown page."""
-    columns = ("inputs", *OUTCOMES, "seconds")
+def page(
+    results: dict[str, dict[str, Any]],
+    facts: dict[str, object],
+    intro: str,
+    columns: Sequence[str] = COLUMNS,
+) -> str:
+    """The Markdown page: a row for each target, and one for all."""
     lines = [intro, "", f"| file | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     total = {key: sum(row[key] for row in results.values()) for key in columns}
     for name, row in [*results.items(), ("all", total)]:

@@ -256,13 +256,16 @@ def _saved_config(workdir: str) -> tuple[ConfigDict, dict[str, Any]]:
             given = resolved.copy_and_resolve_references()
         with given.unlocked():
             given.update_from_flattened_dict(saved["overrides"])
-        for section, fields in paper().items():
-            gone = set(given[section]) - set(fields) if isinstance(fields, ConfigDict) else ()
-            for name in sorted(gone):
-                raise InputError(
-                    f"{section}.{name} is no field of this version; remove or rename it there "
-                    "(ohem_tf/settings.py has them all)"
-                )
+        known = paper()
+        gone = [name for name in given if name not in known]
+        for section, fields in known.items():
+            if isinstance(fields, ConfigDict):
+                gone += [f"{section}.{name}" for name in given[section] if name not in fields]
+        if gone:
+            raise InputError(
+                f"{gone[0]} is no field of this version; remove or rename it there "
+                "(ohem_tf/settings.py has them all)"
+            )
         validate(given)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error

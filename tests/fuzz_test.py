@@ -86,7 +86,7 @@ def read(folder):
 
 target = Target("x", [b"right"], read, lambda content, answer: True)
 fuzz.TARGETS["x"] = (lambda folder: target, 1)
-fuzz._SECONDS = 1
+fuzz.SECONDS = 1
 fuzz.content = lambda target, name, number, seed: [b"right", b"crash", b"hang", b"right"][number]
 fuzz.run_inputs(*json.loads(sys.argv[1]))
 """
@@ -148,6 +148,8 @@ def test_a_damaged_dataset_json_is_refused_with_its_field(tmp_path, field, value
         (lambda x: x["config"].update(train=7), "value of another kind"),
         (lambda x: x["config"]["train"].update(momentum=10**400), "value of another kind"),
         (lambda x: x["config"]["train"].update(steps=0), r"train\.steps"),
+        (lambda x: x["config"]["train"].update(stepps=9), r"train\.stepps is no field"),
+        (lambda x: x["config"].update(seeed=3), "seeed is no field"),
     ],
 )
 def test_a_damaged_config_of_a_workdir_is_refused(tmp_path, change, message):
