@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pathlib
+import signal
 
 import pytest
 import tensorflow as tf
@@ -40,3 +41,11 @@ def dataset(tmp_path_factory):
 def tiny_backbone(monkeypatch):
     """Models that are built from a config have the backbone of tiny.py."""
     monkeypatch.setattr(backbones, "build", lambda **_: (tiny.backbone(), {}))
+
+
+@pytest.fixture
+def heeds_sigint():
+    """SIGINT counts, though the tests may run in the background of a script, where it does not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

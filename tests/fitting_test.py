@@ -72,6 +72,7 @@ def test_a_full_disk_ends_training_with_one_line(dataset, tiny_backbone, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("heeds_sigint")
 def test_a_signal_in_an_evaluation_ends_it_at_once_with_a_checkpoint(
     dataset, tiny_backbone, tmp_path, monkeypatch, capsys
 ):

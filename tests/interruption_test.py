@@ -8,6 +8,8 @@ import pytest
 
 from ohem_tf.interruption import Interrupted, Interruption
 
+pytestmark = pytest.mark.usefixtures("heeds_sigint")
+
 
 def kill(number=signal.SIGTERM):
     os.kill(os.getpid(), number)
