@@ -81,7 +81,7 @@ def test_it_is_trained_evaluated_and_exported(config, tmp_path):
 
 
 def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(config, tmp_path):
-    config.train.checkpoint_every = 2
+    config.train.checkpoint_every, config.train.images_per_step = 2, 1
     whole = train(config, str(tmp_path / "whole"))
     with config.unlocked():
         config.train.steps = 4

@@ -35,7 +35,10 @@ def test_it_says_what_the_whole_takes(dataset, tiny_backbone, monkeypatch):
 
 def test_a_nearly_full_memory_says_what_helps(dataset, tiny_backbone, monkeypatch):
     monkeypatch.setattr(rehearsal, "peak_bytes", lambda: 2**50)
-    assert "--config.ohem.chunk=1000" in table(tiny.config(dataset))["too much?"]
+    assert (
+        "--config.ohem.chunk=1000"
+        in table(tiny.config(dataset, **{"train.images_per_step": 1}))["too much?"]
+    )
 
 
 def test_bad_settings_are_refused_as_in_training(dataset):

@@ -36,7 +36,8 @@ def get_config():
     config.backbone.name, config.backbone.weights = {backbone!r}, "imagenet"
     config.backbone.preprocessing, config.backbone.frozen_until = "lite", ""
     config.head.pool_size, config.head.hidden = 3, (16,)
-    config.train.rois_per_step, config.train.steps, config.train.learning_rate = 16, 4, 0.01
+    config.train.images_per_step, config.train.rois_per_step = 1, 16
+    config.train.steps, config.train.learning_rate = 4, 0.01
     config.train.decay_steps = (3,)
     config.train.checkpoint_every, config.train.eval_every, config.train.log_every = 1, 2, 1
     config.detection.shortest_sides, config.detection.longest_side = (48,), 64

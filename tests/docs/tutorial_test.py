@@ -24,7 +24,7 @@ SMALL = {
         f"--config.{field}"
         for field in (
             *("pyramid.channels=8", "head.hidden=(8,)", "train.steps=2", "train.decay_steps=()"),
-            *("train.warmup_steps=0", "train.eval_every=0", "rpn.train_proposals=20"),
+            *("train.warmup_steps=0", "train.images_per_step=1", "rpn.train_proposals=20"),
         )
     ],
     "mine": ["--min_score=0.001"],
