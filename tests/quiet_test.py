@@ -49,3 +49,7 @@ def test_a_failure_is_not(capfd):
         os.write(2, b"noise")
     os.write(2, b"signal")
     assert capfd.readouterr().err == "signal"
+
+
+def test_the_import_of_the_export_is_quiet():
+    assert stderr("import export.saved_model") == ""
