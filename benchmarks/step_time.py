@@ -47,7 +47,8 @@ def samplers(config: ConfigDict) -> dict[str, Sampler]:
         "OHEM": hard(),
     }
     if config.head.pooling != "position_sensitive":  # where nothing is left to estimate
-        found[f"OHEM, {4 * rois} candidates"] = hard(candidates=4 * rois)
+        candidates = config.ohem.candidates or 4 * rois
+        found[f"OHEM, {candidates} candidates"] = hard(candidates=candidates)
     found["OHEM, NMS per label (release)"] = hard(per_label=True)
     found["all RoIs, masked losses (naive)"] = MaskedHardMining(rois)
     return found
