@@ -122,6 +122,21 @@ def build_sampler(config: ConfigDict) -> Sampler:
     return HardMining(rois_per_image, **options, before=before)
 
 
+def mines(config: ConfigDict) -> bool:
+    """Whether training has a read-only pass over all RoIs, config.ohem.chunk of them at a time."""
+    return config.sampler == "ohem" and not config.ohem.masked_backward
+
+
+def memory_advice(config: ConfigDict) -> str:
+    """What makes a training step need less memory."""
+    chunk = config.ohem.chunk // 2 or 1000
+    passes = f"--config.ohem.chunk={chunk} bounds the pass over all RoIs, " if mines(config) else ""
+    return (
+        f"{passes}--config.data.longest_side the images; an image at a time is in memory whatever "
+        "N is"
+    )
+
+
 def target_statistics(config: ConfigDict, records: RecordReader) -> tuple[Array, Array]:
     """Mean and std of the regression targets, for `RoIHead.set_target_statistics`."""
     if config.head.target_normalisation == "fixed":

@@ -13,7 +13,7 @@ from ohem_tf import experiment
 from ohem_tf.data.pipeline import TrainingStream
 from ohem_tf.data.reader import RecordReader
 from ohem_tf.data.skipping import SkippingReader
-from ohem_tf.errors import InputError, WriteError
+from ohem_tf.errors import InputError, WriteError, first_line
 from ohem_tf.interruption import Interrupted, Interruption
 from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.models.roi_network import NON_FINITE
@@ -68,6 +68,12 @@ def fit(
         raise
     except WriteError as error:
         raise InputError(f"{error}; training stopped, {_last_good(checkpoints)}") from error
+    except tf.errors.ResourceExhaustedError as error:
+        images = ", ".join(stream.image_ids(model.step))
+        raise InputError(
+            f"memory ran out in step {model.step + 1}, images {images} ({first_line(error)}); "
+            f"{experiment.memory_advice(config)}; {_last_good(checkpoints)}"
+        ) from error
     except tf.errors.OpError as error:
         if NON_FINITE in str(error):
             step = model.step

@@ -8,6 +8,7 @@ import signal
 import disk
 import numpy as np
 import pytest
+import tensorflow as tf
 import tiny
 from command_line import run
 from left_behind import checkpoint_values, log
@@ -15,6 +16,7 @@ from left_behind import checkpoint_values, log
 from ohem_tf.data import statistics, tfrecord
 from ohem_tf.errors import InputError
 from ohem_tf.models import backbones
+from ohem_tf.models.fast_rcnn import FastRCNN
 from ohem_tf.train import train
 from ohem_tf.training import callbacks
 from ohem_tf.workdir import CHECKPOINTS
@@ -69,6 +71,29 @@ def test_a_full_disk_ends_training_with_one_line(dataset, tiny_backbone, tmp_pat
     assert str(error.value).endswith(f"last good checkpoint: {tmp_path / CHECKPOINTS / 'ckpt-2'}")
     train(config, str(tmp_path))
     assert (tmp_path / CHECKPOINTS / "ckpt-4.index").exists()
+
+
+@pytest.mark.slow
+def test_a_full_memory_ends_training_with_what_helps(dataset, tiny_backbone, tmp_path, monkeypatch):
+    """In the fourth step, after the checkpoint of the second."""
+    train_step, steps = FastRCNN.train_step, []
+
+    def fill():
+        steps.append("")
+        if len(steps) == 4:
+            raise MemoryError("no room for 9 GB")
+        return np.float32(0)
+
+    def step(self, batch):
+        with tf.control_dependencies([tf.numpy_function(fill, [], tf.float32)]):
+            return train_step(self, tf.nest.map_structure(tf.identity, batch))
+
+    monkeypatch.setattr(FastRCNN, "train_step", step)
+    config = tiny.config(dataset, **{"train.images_per_step": 1, "ohem.chunk": 300})
+    with pytest.raises(InputError, match=r"^memory ran out in step 4, images \d+ \(") as error:
+        train(config, str(tmp_path))
+    assert "--config.ohem.chunk=150 bounds the pass over all RoIs" in str(error.value)
+    assert str(error.value).endswith(f"last good checkpoint: {tmp_path / CHECKPOINTS / 'ckpt-2'}")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import tensorflow as tf
 import tiny
 
 from ohem_tf import rehearsal
@@ -39,6 +40,40 @@ def test_a_nearly_full_memory_says_what_helps(dataset, tiny_backbone, monkeypatc
         "--config.ohem.chunk=1000"
         in table(tiny.config(dataset, **{"train.images_per_step": 1}))["too much?"]
     )
+
+
+def limited(monkeypatch, most):
+    """Steps that have room for so many RoIs at a time; the list of what was tried."""
+    steps, tried = rehearsal._steps, []
+
+    def within(config, *more):
+        tried.append(config.ohem.chunk)
+        if not 0 < config.ohem.chunk <= most:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating a tensor")
+        return steps(config, *more)
+
+    monkeypatch.setattr(rehearsal, "_steps", within)
+    return tried
+
+
+@pytest.mark.parametrize(("chunk", "tries"), [(0, [0, 1000, 500]), (900, [900, 450])])
+def test_memory_that_runs_out_finds_how_many_rois_fit(
+    dataset, tiny_backbone, monkeypatch, chunk, tries
+):
+    tried = limited(monkeypatch, 600)
+    config = tiny.config(dataset, **{"train.images_per_step": 1, "ohem.chunk": chunk})
+    needed = f"--config.ohem.chunk={tries[-1]} is needed, and did this"
+    assert table(config)["too much?"] == needed
+    assert tried == tries
+    assert config.ohem.chunk == chunk
+
+
+@pytest.mark.parametrize("sampler", ["ohem", "heuristic"])
+def test_memory_that_is_too_small_says_what_helps(dataset, monkeypatch, sampler):
+    tried = limited(monkeypatch, 50)
+    with pytest.raises(InputError, match=r"runs out \(OOM when .*--config\.data\.longest_side"):
+        rehearsal.rehearse(tiny.config(dataset, sampler=sampler))
+    assert tried == ([2000, 1000, 500, 250, 125] if sampler == "ohem" else [2000])
 
 
 def test_bad_settings_are_refused_as_in_training(dataset):
