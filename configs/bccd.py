@@ -4,7 +4,7 @@
         --proposals=selective_search --on_bad_record=skip --output=records/bccd
     python -m ohem_tf.train --config=configs/bccd.py --workdir=runs/bccd \
         --config.data.dir=records/bccd
-Expected duration and mAP on 2 CPU cores: docs/results/bccd.md.
+Expected duration and mAP on 2 CPU cores: docs/results/bccd_vgg16.md.
 """
 
 from ml_collections import ConfigDict
