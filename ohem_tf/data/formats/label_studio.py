@@ -23,6 +23,7 @@ from ohem_tf.data.listed import Listing
 from ohem_tf.errors import InputError
 
 _LABELS = ("rectanglelabels", "ellipselabels", "polygonlabels", "brushlabels", "keypointlabels")
+_LARGEST_SIDE = 2**31 - 1  # pixels; whole numbers of json may have any size
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 _TASK = re.compile(r'"(annotations|completions|annotation_id|rectanglelabels)"\s*:')
 
@@ -86,9 +87,9 @@ def _images(
 
 def _size(sizes: list[tuple[Any, Any]], path: str, where: str) -> tuple[int, int]:
     """Height and width, which all regions of an image give."""
-    if any(type(side) is not int or side <= 0 for pair in sizes for side in pair) or (
-        sizes.count(sizes[0]) < len(sizes)
-    ):
+    if any(
+        type(side) is not int or not 0 < side <= _LARGEST_SIDE for pair in sizes for side in pair
+    ) or (sizes.count(sizes[0]) < len(sizes)):
         raise InputError(
             f"{path}: {where}: original_height and original_width are not the pixels of an image; "
             "expected the same two numbers in all its regions"

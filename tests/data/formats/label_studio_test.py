@@ -151,6 +151,10 @@ BOX = {"x": 0, "y": 0, "width": 9, "height": 9}
             "original_height and original_width are not the pixels",
         ),
         (
+            {"annotations": [{"result": [region(**BOX) | {"original_width": 10**400}]}]},
+            "original_height and original_width are not the pixels",
+        ),
+        (
             {"annotations": [{"result": [region(**BOX) | {"original_width": 65}]}]},
             "says width 65, but",
         ),
