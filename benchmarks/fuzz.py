@@ -114,8 +114,7 @@ def fuzz(name: str, inputs: int, seed: int = 0, keep: str = "") -> dict[str, Any
                 raise InputError(f"{name}: {child.stderr.strip()[-500:]}")
             for line in lines:
                 number, _, rest = line.partition(" ")
-                ending = "hang" if child.returncode == -signal.SIGALRM else "crash"
-                result, more = json.loads(rest) if rest else (ending, str(child.returncode))
+                result, more = json.loads(rest) if rest else death(child.returncode)
                 counts[result] += 1
                 done = int(number) + 1
                 if result not in GOOD and len(findings) < SHOWN:
@@ -130,6 +129,11 @@ def fuzz(name: str, inputs: int, seed: int = 0, keep: str = "") -> dict[str, Any
 _CHILD = (
     "import json, sys; from benchmarks.fuzz import run_inputs; run_inputs(*json.loads(sys.argv[1]))"
 )
+
+
+def death(code: int) -> tuple[str, str]:
+    """The outcome of an input that ended its process, with that exit status."""
+    return "hang" if code == -signal.SIGALRM else "crash", str(code)
 
 
 def shares(inputs: int) -> dict[str, int]:
@@ -153,23 +157,28 @@ def page(
     return "\n".join(lines) + "\n"
 
 
-def define_flags() -> None:
-    """Defines the flags."""
-    flags.DEFINE_integer("inputs", 100_000, "Inputs, over all targets.", lower_bound=1)
+def define_flags(targets: Sequence[str]) -> None:
+    """Defines the flags of a script that fuzzes `targets`."""
     flags.DEFINE_integer("seed", 0, "Of the damage.")
-    flags.DEFINE_list("targets", list(TARGETS), "Some targets.")
+    flags.DEFINE_list("targets", list(targets), "Some targets.")
     flags.DEFINE_string("keep", "", "Folder for the inputs that did worse.")
     flags.DEFINE_string("output", "docs/results", "Where the page goes.")
+
+
+def check_flags(targets: Sequence[str]) -> None:
+    """Refuses targets that are none of `targets`, and makes the folders."""
+    given = flags.FLAGS
+    if unknown := [name for name in given.targets if name not in targets]:
+        raise InputError(f"--targets: {unknown[0]!r} is none of {', '.join(targets)}")
+    make_folder(given.output, "output")
+    if given.keep:
+        make_folder(given.keep, "keep")
 
 
 def main(_: list[str]) -> None:
     """Entry point of the script."""
     given = flags.FLAGS
-    if unknown := [name for name in given.targets if name not in TARGETS]:
-        raise InputError(f"--targets: {unknown[0]!r} is none of {', '.join(TARGETS)}")
-    make_folder(given.output, "output")
-    if given.keep:
-        make_folder(given.keep, "keep")
+    check_flags(list(TARGETS))
     results = {}
     for name in given.targets:
         results[name] = fuzz(name, shares(given.inputs)[name], given.seed, given.keep)
@@ -185,5 +194,6 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
+    flags.DEFINE_integer("inputs", 100_000, "Inputs, over all targets.", lower_bound=1)
+    define_flags(list(TARGETS))
     run(main)

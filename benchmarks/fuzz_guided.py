@@ -33,7 +33,6 @@ from benchmarks.fuzzing.targets import TARGETS
 from ohem_tf.apart import timed
 from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.errors import InputError, run
-from ohem_tf.files import make_folder
 
 APART = (".mat v5", ".mat v7.3", "images", "request")
 GUIDED = tuple(name for name in TARGETS if name not in APART)
@@ -78,8 +77,8 @@ def run_here(name: str, seconds: int, seed: int, folder: str, keep: str) -> None
                 result, more = fuzz.outcome(target, files, data)
             log.write(f"{json.dumps(result)}, {json.dumps(more)}]\n")
             if result not in fuzz.GOOD and keep:
-                name_of_it = hashlib.sha256(data).hexdigest()[:16]
-                Path(keep, f"{name.replace(' ', '_')}-{name_of_it}").write_bytes(data)
+                digest = hashlib.sha256(data).hexdigest()[:16]
+                Path(keep, f"{name.replace(' ', '_')}-{digest}").write_bytes(data)
 
         options = [f"-max_total_time={seconds}", f"-seed={seed + 1}", f"-max_len={_LARGEST}"]
         options += ["-rss_limit_mb=0", f"-artifact_prefix={keep or folder}/"]
@@ -108,8 +107,8 @@ def guided(name: str, seconds: int, seed: int = 0, keep: str = "") -> dict[str, 
         counts: Counter[str] = Counter()
         findings = []
         for line in log.read_text(encoding="utf-8").splitlines():
-            ending = ["crash", str(child.returncode)]
-            result, more = json.loads(line) if line.endswith("]") else ending
+            whole = line.endswith("]")
+            result, more = json.loads(line) if whole else fuzz.death(child.returncode)
             counts[result] += 1
             if result not in fuzz.GOOD:
                 findings.append([result, more])
@@ -124,11 +123,7 @@ def main(_: list[str]) -> None:
     given = flags.FLAGS
     if util.find_spec("atheris") is None:
         raise InputError("atheris is not installed: python -m pip install atheris")
-    if unknown := [name for name in given.targets if name not in GUIDED]:
-        raise InputError(f"--targets: {unknown[0]!r} is none of {', '.join(GUIDED)}")
-    make_folder(given.output, "output")
-    if given.keep:
-        make_folder(given.keep, "keep")
+    fuzz.check_flags(GUIDED)
     results = {}
     for name in given.targets:
         results[name] = guided(name, given.seconds, given.seed, given.keep)
@@ -137,16 +132,12 @@ def main(_: list[str]) -> None:
     facts |= {package: metadata.version(package) for package in ("atheris", "numpy", "protobuf")}
     base = os.path.join(given.output, "fuzz_guided")
     columns = ("inputs", *fuzz.OUTCOMES, "kept")
-    text = fuzz.page(
-        results, facts, read_introduction(base, "# Damaged files, by coverage"), columns
-    )
+    intro = read_introduction(base, "# Damaged files, by coverage")
+    text = fuzz.page(results, facts, intro, columns)
     write_page(base, text, {"facts": facts, "results": results})
 
 
 if __name__ == "__main__":
     flags.DEFINE_integer("seconds", 60, "For each target.", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "Of the damage.")
-    flags.DEFINE_list("targets", list(GUIDED), "Some targets.")
-    flags.DEFINE_string("keep", "", "Folder for the inputs that did worse.")
-    flags.DEFINE_string("output", "docs/results", "Where the page goes.")
+    fuzz.define_flags(GUIDED)
     run(main)

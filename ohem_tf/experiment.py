@@ -23,6 +23,7 @@ from ohem_tf.models.position_sensitive import PositionSensitiveHead
 from ohem_tf.models.rpn import RegionProposalNetwork
 from ohem_tf.reweighting import ImportanceReweighting
 from ohem_tf.sampler import Sampler
+from ohem_tf.sampler_settings import OHEMSettings
 from ohem_tf.sampling import HeuristicSampling, IoUBalancedSampling
 from ohem_tf.settings import AugmentSettings, DetectionSettings, RPNSettings
 from ohem_tf.training.loss_scale import LossScaledSGD
@@ -122,15 +123,17 @@ def build_sampler(config: ConfigDict) -> Sampler:
     return HardMining(rois_per_image, **options, before=before)
 
 
-def mines(config: ConfigDict) -> bool:
-    """Whether training has a read-only pass over all RoIs, config.ohem.chunk of them at a time."""
-    return config.sampler == "ohem" and not config.ohem.masked_backward
+def smaller_chunk(config: ConfigDict) -> int:
+    """Half of config.ohem.chunk, where 0 counts as its default; 0 without a pass in chunks."""
+    if config.sampler != "ohem" or config.ohem.masked_backward:
+        return 0
+    return (config.ohem.chunk or OHEMSettings.chunk) // 2
 
 
 def memory_advice(config: ConfigDict) -> str:
     """What makes a training step need less memory."""
-    chunk = config.ohem.chunk // 2 or 1000
-    passes = f"--config.ohem.chunk={chunk} bounds the pass over all RoIs, " if mines(config) else ""
+    chunk = smaller_chunk(config)
+    passes = f"--config.ohem.chunk={chunk} bounds the pass over all RoIs, " if chunk else ""
     return (
         f"{passes}--config.data.longest_side the images; an image at a time is in memory whatever "
         "N is"

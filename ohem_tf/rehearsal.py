@@ -23,7 +23,7 @@ from ohem_tf.training.distribution import strategy_for
 
 _STEPS = 5  # that are timed; one before them traces and settles
 _NEARLY_FULL = 0.8  # of the memory
-_WHOLE_CHUNK, _SMALLEST_CHUNK = 2000, 100  # RoIs at a time, where all are; and where it is too slow
+_SMALLEST_CHUNK = 100  # RoIs at a time; with fewer the pass is slow, and saves little
 
 
 class _Rehearsed(NamedTuple):
@@ -65,8 +65,8 @@ def rehearse(config: ConfigDict, devices: list[str] | None = None) -> str:
             done = _steps(fitting, records, devices)
             break
         except tf.errors.ResourceExhaustedError as error:
-            smaller = (fitting.ohem.chunk or _WHOLE_CHUNK) // 2
-            if smaller < _SMALLEST_CHUNK or not experiment.mines(fitting):
+            smaller = experiment.smaller_chunk(fitting)
+            if smaller < _SMALLEST_CHUNK:
                 raise InputError(
                     f"memory runs out ({first_line(error)}); {experiment.memory_advice(fitting)}"
                 ) from error

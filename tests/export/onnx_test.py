@@ -130,8 +130,7 @@ def test_other_runtimes_detect_the_same(pooling, maps, tmp_path):
     # of its own until the model is gone; of two models that overlap, the second leaves the freed
     # stack of the first, and the next signal, in any later test, ends the process.
     compare(openvino(path))
-    if pooling != "align":  # it takes a while
-        compare(openvino(folder))
+    compare(openvino(folder))
 
 
 @pytest.mark.parametrize("pooling", ["max", "align"])
