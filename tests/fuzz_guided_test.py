@@ -9,7 +9,7 @@ from ohem_tf.errors import InputError
 pytest.importorskip("atheris", reason="needs atheris")
 
 PLANTED = """
-import json, os, sys
+import json, os, sys, time
 from benchmarks import fuzz, fuzz_guided
 from benchmarks.fuzzing.target import Target
 
@@ -19,6 +19,8 @@ def read(folder):
         raise KeyError("x")
     if data[:1] == b"c":
         os.kill(os.getpid(), 11)
+    if data[:1] == b"h":
+        time.sleep(100)
     return data
 
 def right(content, answer):
@@ -26,6 +28,7 @@ def right(content, answer):
 
 target = Target("x", [sys.argv[2].encode()], read, right)
 fuzz_guided.TARGETS["x"] = (lambda folder: target, 1)
+fuzz.SECONDS = 1
 fuzz_guided.mutations.of_bytes = lambda rng, data, seeds: seeds[0]
 fuzz_guided.run_here(*json.loads(sys.argv[1]))
 """
@@ -50,6 +53,11 @@ def test_inputs_that_do_worse_are_counted_and_kept(tmp_path, monkeypatch, first,
     assert result[ending] > 0
     assert 0 < len(result["findings"]) <= fuzz.SHOWN
     assert first.encode() in [path.read_bytes() for path in tmp_path.iterdir()]
+
+
+def test_an_input_that_takes_too_long(monkeypatch):
+    monkeypatch.setattr(fuzz_guided, "_CHILD", PLANTED.replace("sys.argv[2]", repr("h")))
+    assert fuzz_guided.guided("x", 1)["hang"] == 1
 
 
 def test_a_target_that_does_not_start(monkeypatch):
