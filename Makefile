@@ -43,7 +43,8 @@ quickstart: $(VENV)/.quickstart
 	$(RUN) ohem_tf.evaluate --config=configs/quickstart.py --workdir=$(OUT)/model
 
 test: $(VENV)/.test
-	$(RUN) pytest --numprocesses=$(JOBS) --dist=loadfile --max-worker-restart=0 $(ARGS)
+	$(RUN) pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder \
+	  --max-worker-restart=0 $(ARGS)
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff format --check .

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ohem_tf.sampler import RoIs, Sampler
     from ohem_tf.sampling import HeuristicSampling, IoUBalancedSampling
     from ohem_tf.settings import DetectionSettings, RPNSettings
+    from ohem_tf.train import train
     from ohem_tf.training.optimizer import CaffeSGD, StepDecay
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "TrainingStream",
     "load",
     "select_hard_rois",
+    "train",
 ]
 
 _MODULES = {
@@ -85,6 +87,7 @@ _MODULES = {
     "TrainingStream": "data.pipeline",
     "load": "detector",
     "select_hard_rois": "hard_mining",
+    "train": "train",
 }
 
 # Keras 3 asks this, or a file in the home directory, which library computes; here there is one.

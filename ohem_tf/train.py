@@ -12,6 +12,8 @@ import functools
 import hashlib
 import json
 import os
+import sys
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -270,6 +272,15 @@ def cli() -> None:
     define_flags()
     run(main)
 
+
+class _CallableModule(types.ModuleType):
+    """This module once it is imported: `ohem_tf.train(...)` trains, whoever imported it first."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> FastRCNN:
+        return train(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallableModule
 
 if __name__ == "__main__":
     cli()
