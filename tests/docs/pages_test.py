@@ -73,4 +73,6 @@ def test_the_menu_has_every_page():
 
 def test_the_api_page_has_every_public_name():
     text = (pages.ROOT / "docs/api.md").read_text()
-    assert sorted(re.findall(r"^::: ohem_tf\.(\w+)$", text, re.MULTILINE)) == ohem_tf.__all__
+    # `train` is the name of a module as well, and the page shows the function of it.
+    names = re.findall(r"^::: ohem_tf\.(?:train\.)?(\w+)$", text, re.MULTILINE)
+    assert sorted(names) == ohem_tf.__all__
