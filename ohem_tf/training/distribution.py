@@ -61,7 +61,7 @@ def distributed_batches(
         replicas = context.num_replicas_in_sync // workers
         return stream.dataset(first_step, context.input_pipeline_id, workers, replicas)
 
-    # Batches go ahead to a GPU. Where there is none that would bring nothing, and the iterator, when
+    # Batches go ahead to a GPU. Where there is none that brings nothing, and the iterator, when
     # it is deleted, would wait up to a minute for a thread of tf.data that sleeps.
     ahead = bool(tf.config.list_logical_devices("GPU"))
     options = tf.distribute.InputOptions(experimental_fetch_to_device=ahead)
