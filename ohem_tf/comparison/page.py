@@ -71,6 +71,7 @@ def draw(content: Comparison, path: str) -> None:
         axis.set_title(title)
         axis.set_xlabel(label)
         axis.grid(alpha=0.3)
+        axis.locator_params(axis="x", nbins=6)  # whose numbers have room
     for axis in (by_step, by_time):
         axis.set_ylabel("mAP %")
     figure.legend(*by_step.get_legend_handles_labels(), loc="outside right center")
