@@ -15,8 +15,13 @@ from ohem_tf.paper import end_to_end, recipes
 
 
 def get_config() -> ConfigDict:
-    """A narrow pyramid of strides 8 to 64, and few proposals, for a CPU."""
+    """A narrow pyramid of strides 8 to 64, and few proposals, for a CPU.
+
+    Half the updates of voc07_320.py: at twice its seconds each, the same training time.
+    """
     config = recipes.voc07_320()
+    config.train.steps = 4000
+    config.train.decay_steps = (3000,)
     end_to_end.fpn(config, levels=(3, 4, 5, 6), channels=96)
     config.rpn.anchor_scales = (4.0,)  # 32 to 256 px of photographs of 240 x 320 px
     config.rpn.train_candidates, config.rpn.train_proposals = 500, 500
