@@ -22,9 +22,9 @@ import tensorflow as tf
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from benchmarks.step_time import CLASSES, example, rounds, setting
+from benchmarks.step_time import CLASSES, device, example, rounds, setting
 from ohem_tf import boxes as box_ops
-from ohem_tf import experiment
+from ohem_tf import devices, experiment
 from ohem_tf.allocator import keep_freed_memory
 from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.config import validate
@@ -223,18 +223,22 @@ def page(rows: dict[str, dict], facts: dict[str, object], intro: str) -> str:
     lines = [intro, "", f"| part | {' | '.join(_ALL)} | GFLOP | MB | limit, ms | time / limit |"]
     lines.append("|---" * 8 + "|")
     for name, row in rows.items():
-        times = [f"{1e3 * row['seconds']:.0f}" if m in row["methods"] else "" for m in _ALL]
+        times = [_milliseconds(row["seconds"]) if m in row["methods"] else "" for m in _ALL]
         limit = row["limit"]
-        cells = [f"{row['flop'] / 1e9:.0f}", f"{row['bytes'] / 1e6:.0f}", f"{1e3 * limit:.0f}"]
+        cells = [f"{row['flop'] / 1e9:.0f}", f"{row['bytes'] / 1e6:.0f}", _milliseconds(limit)]
         cells.append(f"{row['seconds'] / limit:.1f}" if limit else "")
         lines.append(f"| {' | '.join([name, *times, *cells])} |")
     sums = [sum(row["seconds"] for row in rows.values() if m in row["methods"]) for m in _ALL]
-    totals = [f"{1e3 * total:.0f}" for total in sums]
+    totals = [_milliseconds(total) for total in sums]
     lines.append(f"| together, ms | {' | '.join(totals)} | | | | |")
     ratios = [f"{total / sums[0]:.2f}" for total in sums]
     lines.append(f"| / FRCN | {' | '.join(ratios)} | | | | |")
     lines += ["", "; ".join(f"{key}: {value}" for key, value in facts.items()) + "."]
     return "\n".join(lines) + "\n"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.{2 if 0 < seconds < 0.1 else 0}f}"
 
 
 def _count(shape: tuple[int, ...]) -> int:
@@ -258,6 +262,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("candidates", 256, "Exact losses with candidates.", lower_bound=1)
     flags.DEFINE_integer("repeats", 5, "Rounds.", lower_bound=1)
     flags.DEFINE_string("output", "docs/results", "Where the page goes.")
+    flags.DEFINE_string("name", "step_profile", "What the page is called.")
 
 
 def main(_: list[str]) -> None:
@@ -272,16 +277,17 @@ def main(_: list[str]) -> None:
     config.train.rois_per_step //= config.train.images_per_step
     config.train.images_per_step, config.train.learning_rate = 1, 1e-12
     make_folder(given.output, "output")
+    devices.use_one()
     keep_freed_memory()
     rows, speed = measure(config, given.proposals, given.candidates, given.repeats)
     facts = {
-        "device": f"CPU, {len(os.sched_getaffinity(0))} cores",
+        "device": device(),
         "matrix products": f"{speed['float32'] / 1e9:.0f} GFLOP/s in float32, "
         f"{speed['bfloat16'] / 1e9:.0f} in bfloat16",
         "memory": f"{speed['memory'] / 1e9:.1f} GB/s",
         **setting(config, given.proposals, given.repeats),
     }
-    base = os.path.join(given.output, "step_profile")
+    base = os.path.join(given.output, given.name)
     text = page(rows, facts, read_introduction(base, "# Where the time of a training step goes"))
     write_page(base, text, {"facts": facts, "speed": speed, "rows": rows})
 

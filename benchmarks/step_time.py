@@ -24,7 +24,7 @@ import tensorflow as tf
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from ohem_tf import experiment
+from ohem_tf import devices, experiment
 from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.config import validate
 from ohem_tf.errors import InputError, run
@@ -142,6 +142,20 @@ def rounds(steps: Mapping[str, Callable[[], object]], repeats: int) -> dict[str,
     return seconds
 
 
+def device() -> str:
+    """What the steps run on, for the page."""
+    gpus = tf.config.get_visible_devices("GPU")
+    if not gpus:
+        return f"CPU, {len(os.sched_getaffinity(0))} cores"
+    name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+    tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
+    timed = os.environ.get("TF_CUDNN_USE_AUTOTUNE") != "0"
+    return (
+        f"{name}, float32 with{'' if tf32 else 'out'} TF32, "
+        f"cuDNN's algorithms chosen by {'timing' if timed else 'its rules'}"
+    )
+
+
 def setting(config: ConfigDict, proposals: int, repeats: int) -> dict[str, object]:
     """What the steps were, for the page: {fact: value}."""
     height = min(config.data.shortest_sides)
@@ -174,7 +188,7 @@ def page(results: dict[str, dict], facts: dict[str, object], intro: str) -> str:
     for name, result in results.items():
         ratios = [a / b for a, b in zip(result["seconds"], first, strict=True)]
         line = (
-            f"| {name} | {statistics.median(result['seconds']):.3f} | "
+            f"| {name} | {statistics.median(result['seconds']):#.4g} | "
             f"{statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |"
         )
         if has_memory:
@@ -201,15 +215,9 @@ def main(argv: Sequence[str]) -> None:
     config = given.config
     validate(config)
     make_folder(given.output, "output")
+    devices.use_one()
     results = measure(config, given.proposals, given.repeats)
-    gpus = [
-        tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
-        for gpu in tf.config.list_physical_devices("GPU")
-    ]
-    facts = {
-        "device": gpus[0] if gpus else f"CPU, {len(os.sched_getaffinity(0))} cores",
-        **setting(config, given.proposals, given.repeats),
-    }
+    facts = {"device": device(), **setting(config, given.proposals, given.repeats)}
     base = os.path.join(given.output, given.name)
     text = page(results, facts, read_introduction(base, "# Seconds of a training step"))
     write_page(base, text, {"facts": facts, "results": results})

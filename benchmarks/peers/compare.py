@@ -25,7 +25,8 @@ import tensorflow as tf
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from benchmarks.step_time import CLASSES, compiled_steps, example, rounds, setting
+from benchmarks.step_time import CLASSES, compiled_steps, device, example, rounds, setting
+from ohem_tf import devices
 from ohem_tf.allocator import keep_freed_memory
 from ohem_tf.comparison.page import read_introduction, write_page
 from ohem_tf.config import validate
@@ -150,7 +151,7 @@ def page(seconds: dict[str, list[float]], facts: dict[str, object], intro: str) 
         theirs = seconds[f"PyTorch, {method[:4]}"]
         ratios = [a / b for a, b in zip(values, theirs, strict=True)]
         lines.append(
-            f"| {method} | {statistics.median(values):.3f} | {statistics.median(theirs):.3f} | "
+            f"| {method} | {statistics.median(values):#.4g} | {statistics.median(theirs):#.4g} | "
             f"{statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |"
         )
     lines += ["", "; ".join(f"{key}: {value}" for key, value in facts.items()) + "."]
@@ -164,6 +165,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("proposals", 2000, "R, proposals of each image.", lower_bound=5)
     flags.DEFINE_integer("repeats", 5, "Rounds.", lower_bound=1)
     flags.DEFINE_string("output", "docs/results", "Where the page goes.")
+    flags.DEFINE_string("name", "peers", "What the page is called.")
 
 
 def main(_: list[str]) -> None:
@@ -176,14 +178,15 @@ def main(_: list[str]) -> None:
     if config.backbone.name != "vgg16" or config.head.pool_size != 7:
         raise InputError("--config: the step in PyTorch is VGG16's with RoIs pooled to 7 x 7")
     make_folder(given.output, "output")
+    devices.use_one()
     keep_freed_memory()
     seconds, version = measure(config, given.proposals, given.repeats, given.peer_python)
     facts = {
-        "device": f"CPU, {len(os.sched_getaffinity(0))} cores",
+        "device": device(),
         **setting(config, given.proposals, given.repeats),
         "PyTorch": version,
     }
-    base = os.path.join(given.output, "peers")
+    base = os.path.join(given.output, given.name)
     text = page(seconds, facts, read_introduction(base, "# A training step beside PyTorch's"))
     write_page(base, text, {"facts": facts, "seconds": seconds})
 

@@ -8,7 +8,8 @@ each line with the name of a method, and answers with its loss. It imports nothi
 
 STEP.npz has what the step is done on (images [N, H, W, 3] RGB, proposals [N, R, 4] and gt_boxes
 [N, G, 4] as [ymin, xmin, ymax, xmax] in pixels of the images, gt_classes [N, G]) and what it is
-(num_classes, rois_per_image, hidden [2], dropout, threads).
+(num_classes, rois_per_image, hidden [2], dropout, threads). On a GPU, if it sees one, the model and
+the batch live there, and float32 products round their factors to TF32, as TensorFlow's do.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ import torch
 import torchvision
 from torch.nn import functional
 
+_DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 _FG_FRACTION, _FG_IOU = 0.25, 0.5
-_STD = torch.tensor([0.1, 0.1, 0.2, 0.2])  # of the regression targets
-_PIXEL_MEANS = torch.tensor([103.939, 116.779, 123.68])  # BGR
+_STD = torch.tensor([0.1, 0.1, 0.2, 0.2], device=_DEVICE)  # of the regression targets
+_PIXEL_MEANS = torch.tensor([103.939, 116.779, 123.68], device=_DEVICE)  # BGR
 
 
 class Model(torch.nn.Module):
@@ -68,7 +70,7 @@ def match(proposals: torch.Tensor, gt: torch.Tensor, classes: torch.Tensor, imag
     boxes = torch.cat([gt, proposals])
     iou, index = torchvision.ops.box_iou(boxes, gt).max(dim=1)
     labels = torch.where(iou >= _FG_IOU, classes[index], torch.zeros_like(index))
-    rois = torch.cat([torch.full((len(boxes), 1), float(image)), boxes], dim=1)
+    rois = torch.cat([boxes.new_full((len(boxes), 1), float(image)), boxes], dim=1)
     return RoIs(rois, labels, encode(boxes, gt[index]))
 
 
@@ -76,8 +78,8 @@ def random_rois(matched: RoIs, count: int) -> torch.Tensor:
     """The baseline: at most a quarter foreground, at random."""
     fg = torch.nonzero(matched.labels > 0)[:, 0]
     bg = torch.nonzero(matched.labels == 0)[:, 0]
-    fg = fg[torch.randperm(len(fg))[: int(_FG_FRACTION * count)]]
-    return torch.cat([fg, bg[torch.randperm(len(bg))[: count - len(fg)]]])
+    fg = fg[torch.randperm(len(fg), device=_DEVICE)[: int(_FG_FRACTION * count)]]
+    return torch.cat([fg, bg[torch.randperm(len(bg), device=_DEVICE)[: count - len(fg)]]])
 
 
 @torch.no_grad()
@@ -114,30 +116,31 @@ class Step:
 
     def __init__(self, batch: dict[str, np.ndarray]) -> None:
         torch.manual_seed(0)
-        self.batch = batch
+        self.count = int(batch["rois_per_image"])
+        self.images, self.proposals, self.gt_boxes, self.gt_classes = (
+            torch.from_numpy(batch[name]).to(_DEVICE)
+            for name in ("images", "proposals", "gt_boxes", "gt_classes")
+        )
         hidden = batch["hidden"].tolist()
-        self.model = Model(int(batch["num_classes"]), hidden, float(batch["dropout"]))
+        self.model = Model(int(batch["num_classes"]), hidden, float(batch["dropout"])).to(_DEVICE)
         weights = [p for p in self.model.parameters() if p.requires_grad]
         # At a rate of almost 0: every step meets the same weights.
         self.optimizer = torch.optim.SGD(weights, lr=1e-12, momentum=0.9, weight_decay=5e-4)
 
     def __call__(self, method: str) -> float:
         """One step; method: "FRCN" or "OHEM"."""
-        batch, count = self.batch, int(self.batch["rois_per_image"])
-        # From the arrays on, as a data loader would hand them over.
-        images = torch.from_numpy(batch["images"]).flip(-1) - _PIXEL_MEANS
-        features = self.model.features(images.permute(0, 3, 1, 2).contiguous())
+        # From a batch in the device's memory on, as a data loader would hand it over.
+        features = self.model.features(
+            (self.images.flip(-1) - _PIXEL_MEANS).permute(0, 3, 1, 2).contiguous()
+        )
         chosen = []
-        for i in range(len(images)):
-            proposals, gt = (
-                torch.from_numpy(batch[name][i])[:, [1, 0, 3, 2]]
-                for name in ("proposals", "gt_boxes")
-            )
-            matched = match(proposals, gt, torch.from_numpy(batch["gt_classes"][i]).long(), i)
+        for i in range(len(self.images)):
+            proposals, gt = (x[i][:, [1, 0, 3, 2]] for x in (self.proposals, self.gt_boxes))
+            matched = match(proposals, gt, self.gt_classes[i].long(), i)
             if method == "OHEM":
-                selected = hard_rois(self.model, features, matched, count)
+                selected = hard_rois(self.model, features, matched, self.count)
             else:
-                selected = random_rois(matched, count)
+                selected = random_rois(matched, self.count)
             chosen.append(RoIs(*(x[selected] for x in matched)))
         together = RoIs(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
         loss = loss_of(*self.model.head(features, together.rois), together)
@@ -151,6 +154,8 @@ def main() -> None:
     """Waits for names of methods."""
     batch = dict(np.load(sys.argv[1]))
     torch.set_num_threads(int(batch["threads"]))
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True  # images of one size
     step = Step(batch)
     print(f"ready {torch.__version__}", flush=True)
     for line in sys.stdin:
