@@ -49,16 +49,13 @@ def roi_max_pool(
     """
     features = tf.convert_to_tensor(features)
     count, height, width, channels = tf.unstack(tf.shape(features, tf.int64))
-    first_y, first_x, last_y, last_x = tf.unstack(covered_cells(boxes, stride), num=4, axis=-1)
-    top, bottom = _bins(first_y, last_y, height, pool_size)
-    left, right = _bins(first_x, last_x, width, pool_size)
-
-    y_level, x_level = _floor_log2(bottom - top), _floor_log2(right - left)
+    near, past = _bins(covered_cells(boxes, stride), tf.stack([height, width]), pool_size)
+    level = _floor_log2(past - near)  # [R, 2, P], as all of one number per axis and bin
     if most_cells:
         largest_bin = -(-most_cells // pool_size) + 1
         y_levels = x_levels = largest_bin.bit_length()
     else:
-        y_levels, x_levels = (1 + tf.reduce_max(_or_zero(level)) for level in (y_level, x_level))
+        y_levels, x_levels = tf.unstack(1 + tf.maximum(tf.reduce_max(level, axis=[0, 2]), 0))
     table = _window_maxima(features, y_levels, axis=1)  # [Ly, N, H, W, C]
     table = tf.reshape(table, tf.stack([-1, height, width, channels]))
     table = _window_maxima(table, x_levels, axis=2)  # [Lx, Ly * N, H, W, C]
@@ -67,22 +64,52 @@ def roi_max_pool(
     # Row of the table = (((x level * Ly + y level) * N + image) * H + y) * W + x. The window at the
     # near edge of a bin and the one that ends at its far edge overlap and together cover it. An
     # empty bin, which may lie off the map, looks up row 0 and is set to 0 below.
-    empty = tf.logical_or((bottom <= top)[:, :, None], (right <= left)[:, None, :])
     image_ids = tf.cast(image_ids, tf.int64)[:, None, None]
-    plane = (x_level[:, None, :] * y_levels + y_level[:, :, None]) * count + image_ids
-
-    def look_up(y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-        row = (plane * height + y[:, :, None]) * width + x[:, None, :]
-        return tf.gather(table, tf.where(empty, tf.zeros([], tf.int64), row))
-
-    near_y, near_x = top, left
-    far_y, far_x = bottom - _power_of_2(y_level), right - _power_of_2(x_level)
-    pooled = tf.maximum(
-        tf.maximum(look_up(near_y, near_x), look_up(near_y, far_x)),
-        tf.maximum(look_up(far_y, near_x), look_up(far_y, far_x)),
-    )
-    pooled = tf.where(empty[..., None], tf.zeros([], features.dtype), pooled)
+    plane = (level[:, 1, None, :] * y_levels + level[:, 0, :, None]) * count + image_ids
+    start = tf.stack([near, past - tf.gather(tf.constant(_POWERS_OF_2), level)])  # [2, R, 2, P]
+    y, x = start[:, None, :, 0, :, None], start[None, :, :, 1, None, :]
+    rows = (plane * height + y) * width + x  # [2, 2, R, P, P]
+    no_cells = past <= near
+    empty = tf.logical_or(no_cells[:, 0, :, None], no_cells[:, 1, None, :])
+    pooled = _largest(table, tf.where(empty, tf.zeros([], tf.int64), rows), empty[..., None])
     return tf.ensure_shape(pooled, [None, pool_size, pool_size, features.shape[-1]])
+
+
+@tf.custom_gradient
+def _largest(table: tf.Tensor, rows: tf.Tensor, empty: tf.Tensor) -> tuple:
+    """The largest of four rows of `table` [T, C], for each channel.
+
+    Args:
+      table: float.
+      rows: [2, 2, R, P, P] int64.
+      empty: [R, P, P, 1] bool, where the result is 0.
+
+    Returns:
+      [R, P, P, C], and its gradient: automatic differentiation would add up four dense tables.
+    """
+    values = [tf.gather(table, rows[i, j]) for i in range(2) for j in range(2)]
+    pairs = [tf.maximum(*values[:2]), tf.maximum(*values[2:])]
+    zero = tf.zeros([], table.dtype)
+    pooled = tf.where(empty, zero, tf.maximum(*pairs))
+
+    def gradient(of_pooled: tf.Tensor) -> tuple:
+        of_pooled = tf.where(empty, zero, of_pooled)
+        parts: list[tf.Tensor] = []
+        for of_pair, (one, other) in zip(
+            _split(of_pooled, pairs[0] >= pairs[1]), (values[:2], values[2:]), strict=True
+        ):
+            parts += _split(of_pair, one >= other)
+        of_rows = tf.reshape(tf.stack(parts), [-1, table.shape[1]])
+        count = tf.shape(table, tf.int64)[0]
+        return tf.math.unsorted_segment_sum(of_rows, tf.reshape(rows, [-1]), count), None, None
+
+    return pooled, gradient
+
+
+def _split(gradient: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """What of a maximum's `gradient` goes to the `first` argument, and what to the other."""
+    zero = tf.zeros([], gradient.dtype)
+    return tf.where(first, gradient, zero), tf.where(first, zero, gradient)
 
 
 def covered_cells(boxes: Array, stride: int) -> tf.Tensor:
@@ -99,30 +126,29 @@ def covered_cells(boxes: Array, stride: int) -> tf.Tensor:
     return tf.cast(tf.floor((tf.cast(boxes, tf.float32) - far_edges) / stride + 0.5), tf.int64)
 
 
-def _bins(
-    start: tf.Tensor, end: tf.Tensor, cells: tf.Tensor, pool_size: int
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """First cell and one past the last cell of each bin along one axis: two [R, P] int64."""
-    size = tf.maximum(end - start + 1, 1)[:, None]
-    i = tf.range(pool_size, dtype=tf.int64)[None, :]
-    first = start[:, None] + i * size // pool_size
-    past = start[:, None] + ((i + 1) * size + pool_size - 1) // pool_size
-    return tf.clip_by_value(first, 0, cells), tf.clip_by_value(past, 0, cells)
+def _bins(cells: tf.Tensor, limits: tf.Tensor, pool_size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """First cell and one past the last cell of each bin.
 
+    Args:
+      cells: [R, 4] int64 of `covered_cells`.
+      limits: [2] int64 height and width of the map.
+      pool_size: P.
 
-def _or_zero(levels: tf.Tensor) -> tf.Tensor:
-    """Flat `levels` and a 0, so that the maximum of no levels at all is 0."""
-    return tf.concat([tf.reshape(levels, [-1]), tf.zeros([1], levels.dtype)], axis=0)
+    Returns:
+      Two [R, 2, P] int64, along y and along x.
+    """
+    start, end = cells[:, :2, None], cells[:, 2:, None]
+    size = tf.maximum(end - start + 1, 1)
+    i = np.arange(pool_size)
+    first = start + i * size // pool_size
+    past = start + ((i + 1) * size + pool_size - 1) // pool_size
+    limits = limits[:, None]
+    return tuple(tf.maximum(tf.minimum(x, limits), 0) for x in (first, past))
 
 
 def _floor_log2(x: tf.Tensor) -> tf.Tensor:
     """Exact floor(log2(x)) of int64 `x`; 0 for x < 2."""
     return tf.reduce_sum(tf.cast(x[..., None] >= _POWERS_OF_2[1:], tf.int64), axis=-1)
-
-
-def _power_of_2(exponent: tf.Tensor) -> tf.Tensor:
-    """2^`exponent`, int64."""
-    return tf.gather(tf.constant(_POWERS_OF_2), exponent)
 
 
 def _window_maxima(values: tf.Tensor, levels: tf.Tensor | int, axis: int) -> tf.Tensor:
@@ -136,19 +162,41 @@ def _window_maxima(values: tf.Tensor, levels: tf.Tensor | int, axis: int) -> tf.
             here = unrolled[-1]
             unrolled.append(tf.maximum(here, tf.roll(here, -(2**k), axis)))
         return tf.stack(unrolled)
+    count = tf.cast(levels, tf.int32)
 
     def grow(k: tf.Tensor, half: tf.Tensor, current: tf.Tensor, maps: tf.TensorArray) -> tuple:
         current = tf.maximum(current, tf.roll(current, -half, axis))
         return k + 1, 2 * half, current, maps.write(k, current)
 
-    levels = tf.cast(levels, tf.int32)
-    maps = tf.TensorArray(values.dtype, levels, element_shape=values.shape)
-    *_, maps = tf.while_loop(
-        lambda k, *_: k < levels,
-        grow,
-        (tf.constant(1), tf.constant(1), values, maps.write(0, values)),
-    )
-    return maps.stack()
+    @tf.custom_gradient
+    def maxima(values: tf.Tensor) -> tuple:
+        maps = tf.TensorArray(values.dtype, count, element_shape=values.shape)
+        *_, maps = tf.while_loop(
+            lambda k, *_: k < count,
+            grow,
+            (tf.constant(1), tf.constant(1), values, maps.write(0, values)),
+        )
+        table = maps.stack()
+
+        def gradient(of_table: tf.Tensor) -> tf.Tensor:
+            """Level by level down; automatic differentiation would keep and copy all of them."""
+
+            def descend(k: tf.Tensor, half: tf.Tensor, of_level: tf.Tensor) -> tuple:
+                below = table[k - 1]
+                here, moved = _split(of_level, below >= tf.roll(below, -half, axis))
+                return k - 1, half // 2, of_table[k - 1] + here + tf.roll(moved, half, axis)
+
+            last = count - 1
+            *_, of_values = tf.while_loop(
+                lambda k, *_: k > 0,
+                descend,
+                (last, tf.bitwise.left_shift(1, last) // 2, of_table[last]),
+            )
+            return of_values
+
+        return table, gradient
+
+    return maxima(values)
 
 
 def roi_align(

@@ -39,7 +39,7 @@ class HardMiningSettings:
     rank_by: str = "loss"
     fg_fraction: float = 1.0
     dropout: bool = True
-    chunk: int = 2000
+    chunk: int = 2500
     candidates: int = 0
     start_step: int = 0
 

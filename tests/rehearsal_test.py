@@ -37,7 +37,7 @@ def test_it_says_what_the_whole_takes(dataset, tiny_backbone, monkeypatch):
 def test_a_nearly_full_memory_says_what_helps(dataset, tiny_backbone, monkeypatch):
     monkeypatch.setattr(rehearsal, "peak_bytes", lambda: 2**50)
     assert (
-        "--config.ohem.chunk=1000"
+        "--config.ohem.chunk=1250"
         in table(tiny.config(dataset, **{"train.images_per_step": 1}))["too much?"]
     )
 
@@ -56,7 +56,7 @@ def limited(monkeypatch, most):
     return tried
 
 
-@pytest.mark.parametrize(("chunk", "tries"), [(0, [0, 1000, 500]), (900, [900, 450])])
+@pytest.mark.parametrize(("chunk", "tries"), [(0, [0, 1250, 625, 312]), (900, [900, 450])])
 def test_memory_that_runs_out_finds_how_many_rois_fit(
     dataset, tiny_backbone, monkeypatch, chunk, tries
 ):
@@ -73,7 +73,7 @@ def test_memory_that_is_too_small_says_what_helps(dataset, monkeypatch, sampler)
     tried = limited(monkeypatch, 50)
     with pytest.raises(InputError, match=r"runs out \(OOM when .*--config\.data\.longest_side"):
         rehearsal.rehearse(tiny.config(dataset, sampler=sampler))
-    assert tried == ([2000, 1000, 500, 250, 125] if sampler == "ohem" else [2000])
+    assert tried == ([2500, 1250, 625, 312, 156] if sampler == "ohem" else [2500])
 
 
 def test_bad_settings_are_refused_as_in_training(dataset):

@@ -16,15 +16,16 @@ def unbatch(batch: Batch) -> list[Batch]:
     images = []
     for i in range(batch["image"].shape[0]):
         image = {name: value[i] for name, value in batch.items()}
-        height, width = image["size"][0], image["size"][1]
+        height, width = tf.unstack(image["size"])
+        proposals, gt = (tf.where(image[name])[:, 0] for name in ("proposals_mask", "gt_mask"))
         images.append(
             {
                 "image": image["image"][:height, :width],
                 "scale": image["scale"],
                 "position": image["position"],
-                "proposals": tf.boolean_mask(image["proposals"], image["proposals_mask"]),
-                "gt_boxes": tf.boolean_mask(image["gt_boxes"], image["gt_mask"]),
-                "gt_classes": tf.boolean_mask(image["gt_classes"], image["gt_mask"]),
+                "proposals": tf.gather(image["proposals"], proposals),
+                "gt_boxes": tf.gather(image["gt_boxes"], gt),
+                "gt_classes": tf.gather(image["gt_classes"], gt),
             }
         )
     return images

@@ -20,6 +20,7 @@ from ohem_tf.models.roi_pooler import RoIPooler
 from ohem_tf.reweighting import ImportanceReweighting
 from ohem_tf.sampler import RoIs, Sampler
 from ohem_tf.sampling import HeuristicSampling, IoUBalancedSampling
+from ohem_tf.seeds import fold_in
 
 # Random numbers of an image come from (seed, position in the stream of examples, purpose): they do
 # not depend on the number of replicas, nor on where training was interrupted.
@@ -326,7 +327,7 @@ class FastRCNN(KerasModel):
     def random_seed(self, image: Batch, purpose: int) -> tf.Tensor:
         """[2] int32, of an image of `batches.unbatch` for one of the purposes above."""
         position = tf.cast(image["position"], tf.int32)
-        return tf.random.fold_in(tf.stack([self._seed, position]), purpose)
+        return fold_in(tf.stack([self._seed, position]), purpose)
 
 
 def _accumulate(

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from ohem_tf import boxes as box_ops
 from ohem_tf.models.precision import dtype_policy
+from ohem_tf.seeds import fold_in
 
 
 class Head(keras.layers.Layer):
@@ -188,7 +189,7 @@ class RoIHead(Head):
         for i, layer in enumerate(self.hidden):
             x = tf.nn.relu(layer(x))
             if dropout_seed is not None and self._dropout > 0.0:
-                seed = tf.random.fold_in(dropout_seed, i)
+                seed = fold_in(dropout_seed, i)
                 x = tf.nn.experimental.stateless_dropout(x, self._dropout, seed)
         return self._outputs(x)
 

@@ -14,6 +14,7 @@ from ohem_tf.models.heads import Head, RoIHead
 from ohem_tf.models.roi_pooler import RoIPooler
 from ohem_tf.processor import has_bfloat16
 from ohem_tf.sampler import RoIs
+from ohem_tf.seeds import fold_in
 
 Features = Sequence[tf.Tensor]  # for each stride of the pooler a map [1, h, w, C] of one image
 
@@ -84,7 +85,7 @@ class RoINetwork:
             def exact(some: RoIs, start: tf.Tensor | None) -> RoILosses:
                 seed = dropout_seed
                 if seed is not None and start is not None:  # the first chunk has the whole's mask
-                    seed = tf.where(start > 0, tf.random.fold_in(seed, start), seed)
+                    seed = tf.where(start > 0, fold_in(seed, start), seed)
                 return self.losses(features, some, scale, seed)
 
             return _in_chunks(exact, rois, chunk)
