@@ -15,6 +15,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import tensorflow as tf
 from absl import flags
@@ -27,7 +28,7 @@ from ohem_tf.data.joined import open_split
 from ohem_tf.errors import InputError, run
 
 
-def processor_seconds(function: Callable[[dict], object], arguments: Iterable[dict]) -> list[float]:
+def processor_seconds(function: Callable[[Any], object], arguments: Iterable[Any]) -> list[float]:
     """Of each call, over all threads of the process."""
     seconds = []
     for argument in arguments:

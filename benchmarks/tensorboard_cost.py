@@ -14,13 +14,13 @@ from __future__ import annotations
 import os
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import tensorflow as tf
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from benchmarks.input_pipeline import processor_seconds
 from ohem_tf import experiment
 from ohem_tf.allocator import keep_freed_memory
 from ohem_tf.comparison.page import read_introduction, write_page
@@ -34,13 +34,6 @@ from ohem_tf.training.board import Board
 from ohem_tf.training.log import TrainingLog
 
 STEPS_A_LOOK = 4
-
-
-def processor_seconds(function: Callable[[], object]) -> float:
-    """Of one call, over all threads of the process."""
-    start = time.process_time()
-    function()
-    return time.process_time() - start
 
 
 def measure(config: ConfigDict, looks: int) -> dict[str, list[float]]:
@@ -62,11 +55,10 @@ def measure(config: ConfigDict, looks: int) -> dict[str, list[float]]:
         for _ in range(2):  # these make its graph
             step(next(batches))["loss/hard"].numpy()
         for _ in tqdm(range(1 + looks), desc="measuring", unit="look"):
-            for _ in range(STEPS_A_LOOK):
-                seconds["step"].append(
-                    processor_seconds(lambda: step(next(batches))["loss/hard"].numpy())
-                )
-            seconds["look"].append(processor_seconds(lambda: board.on_train_batch_end(0)))
+            seconds["step"] += processor_seconds(
+                lambda _: step(next(batches))["loss/hard"].numpy(), range(STEPS_A_LOOK)
+            )
+            seconds["look"] += processor_seconds(board.on_train_batch_end, [0])
         log.on_train_end()
     return seconds
 
