@@ -117,6 +117,27 @@ def test_training_loss_is_not_clamped_so_hopeless_rois_still_learn():
     np.testing.assert_allclose(tape.gradient(cls, logits), [[1.0, -1.0]], atol=1e-6)
 
 
+def test_gradients_of_some_rois_against_numpy():
+    rng = np.random.default_rng(7)
+    logits, deltas, labels, targets = random_rois(rng, 12, 5)
+    some, weights = [1, 4, 4, 9], rng.normal(size=(2, 4)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        watched = [tf.constant(logits), tf.constant(deltas)]
+        tape.watch(watched)
+        taken = roi_losses(*watched, labels, targets).take(some)  # whose gradients are sparse
+        total = tf.reduce_sum(taken.cls * weights[0] + taken.box * weights[1])
+    of_logits, of_deltas = np.zeros_like(logits), np.zeros_like(deltas)
+    for r, of_cls, of_box in zip(some, *weights, strict=True):
+        scores = np.exp(logits[r] - logits[r].max())
+        of_logits[r] += of_cls * (scores / scores.sum() - np.eye(6)[labels[r]])
+        if labels[r]:
+            slope = np.clip(deltas[r, labels[r]] - targets[r], -1, 1)
+            of_deltas[r, labels[r]] += of_box * slope
+    found = tape.gradient(total, watched)
+    np.testing.assert_allclose(found[0], of_logits, atol=1e-5)
+    np.testing.assert_allclose(found[1], of_deltas, atol=1e-5)
+
+
 def test_ranking_adds_both_parts_one_to_one():
     losses = RoILosses(tf.constant([1.0, 2.0]), tf.constant([0.0, 5.0]))
     np.testing.assert_allclose(losses.ranking, [1.0, 7.0])

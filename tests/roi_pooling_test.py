@@ -121,6 +121,24 @@ def test_gradient_goes_to_the_largest_cell_of_each_bin():
     np.testing.assert_allclose(tape.gradient(total, tensor), expected, atol=1e-5)
 
 
+def test_gradient_of_tied_cells_and_large_bins_is_that_of_the_maxima():
+    # With most_cells, the maxima over windows are differentiated automatically.
+    rng = np.random.default_rng(5)
+    features = tf.constant(rng.integers(0, 4, (2, 50, 37, 3)).astype(np.float32))
+    boxes = np.concatenate([random_boxes(rng, 30, 800), [[0, 0, 800, 592]]]).astype(np.float32)
+    image_ids = rng.integers(0, 2, len(boxes))
+    weights = rng.normal(size=(len(boxes), 3, 3, 3)).astype(np.float32)
+
+    def gradient(most_cells):
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            pooled = roi_max_pool(features, boxes, image_ids, 3, 16, most_cells)
+            total = tf.reduce_sum(pooled * weights)
+        return tape.gradient(total, features)
+
+    np.testing.assert_allclose(gradient(0), gradient(50), atol=1e-5)
+
+
 def test_runs_in_a_graph_with_unknown_sizes():
     specs = [
         tf.TensorSpec([None, None, None, 3]),
