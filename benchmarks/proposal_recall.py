@@ -99,7 +99,7 @@ def draw(results: Mapping[str, Mapping], counts: Sequence[int], path: str) -> No
     axis.set_xticks(counts, [str(count) for count in counts])
     axis.minorticks_off()
     axis.grid(alpha=0.3)
-    axis.legend()
+    figure.legend(loc="outside lower center", ncols=len(results))
     figure.savefig(path, dpi=110)
 
 
