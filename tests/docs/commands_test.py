@@ -116,7 +116,7 @@ def folder(tmp_path, monkeypatch, dataset):
     monkeypatch.syspath_prepend(ROOT)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "records").mkdir()
-    for name in ("mine", "bccd_images"):
+    for name in ("mine", "bccd_images", "scenes_images"):
         (tmp_path / "records" / name).symlink_to(dataset)
     return tmp_path
 
