@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.dom import minidom
 
@@ -158,7 +158,7 @@ def cvat_xml(folder: Path) -> Target:
         shapes: dict[str, list[Any]] = {}
         for image in root.childNodes:
             if getattr(image, "tagName", "") == "image":
-                key = image.getAttribute("name").rpartition("/")[2].rpartition(".")[0]
+                key = PurePosixPath(image.getAttribute("name")).stem
                 found = [x for x in image.childNodes if x.nodeType == x.ELEMENT_NODE]
                 shapes[key] = [x for x in found if x.tagName in ("box", "polygon", "points")]
         return _agrees(answer, lambda image_id: [_cvat_shape(x) for x in shapes[image_id]])

@@ -206,7 +206,8 @@ class ProposalFile:
             count = (npz.size(self._boxes, key) - 128) // (4 * 8)  # less a header
         else:
             boxes = self._boxes[key]
-            count = len(boxes) if isinstance(boxes, list | np.ndarray) else 0
+            is_one = isinstance(boxes, list) or (isinstance(boxes, np.ndarray) and boxes.ndim > 0)
+            count = len(boxes) if is_one else 0
         self._limits.check("proposals", count, f"{self.path}: image {key}", "proposals")
 
     def describe(self) -> dict[str, Any]:

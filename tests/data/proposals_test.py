@@ -202,6 +202,14 @@ def test_bad_boxes_in_a_file(tmp_path, boxes, message):
     assert "\n" not in str(caught.value)
 
 
+def test_boxes_of_a_mat_that_are_one_number(tmp_path):  # found by benchmarks.fuzz
+    path = write(tmp_path / "p_v73.mat", {"a": BOXES["a"]})
+    with h5py.File(path, "r+") as file:
+        file["boxes"][0, 0] = file.create_dataset("number", data=5.0).ref
+    with pytest.raises(InputError, match=r"p_v73.mat: image a: .*expected \[R, 4\]"):
+        proposals.ProposalFile(path).get(make_entry())
+
+
 def test_boxes_up_to_a_pixel_outside_are_clipped(tmp_path):
     path = write(tmp_path / "p.npz", {"a": [[-1, -0.5, 61, 80.5]]})
     np.testing.assert_array_equal(proposals.ProposalFile(path).get(make_entry()), [[0, 0, 60, 80]])
