@@ -6,7 +6,8 @@
 #                     runs some, and JOBS=0 in one process, for a debugger or a single test; a test
 #                     that ends its process ends them all, and is named
 #   make lint         format, rules, who imports whom, types
-#   make audit        known vulnerabilities in the pinned packages (needs the network)
+#   make audit        known vulnerabilities in the pinned packages (needs the network); one that
+#                     cannot be looked up is an error
 #   make docs         the site, in build/site; a link that leads nowhere is an error
 #   make release-notes  the section of CHANGELOG.md of this version; one without a date is an error
 #   make build-files  rewrites the BUILD files, and the drawings of the docs, from the code
@@ -54,7 +55,7 @@ lint: $(VENV)/.test
 
 audit: $(VENV)/.made
 	$(PIP) install --quiet --constraint constraints.txt pip-audit
-	$(VENV)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+	$(VENV)/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 docs: $(VENV)/.docs
 	$(RUN) docs.scripts.pages build/pages
