@@ -7,8 +7,8 @@ A server on loopback (benchmarks.loopback_server, a process of its own) gets --r
 --threads clients, half of them by gRPC and half by REST. A good request is an image; its answer has
 to equal, bit for bit, the first answer to that image. A bad one is sent past the client's own
 checks; it has to be refused with a reason that names the field at fault. The server's memory is
-read as it goes. Writes OUTPUT/reliability_serving.md, .json and .png;
-OUTPUT/reliability_serving.intro.md, if it exists, becomes the text above the table.
+read as it goes. Writes OUTPUT/NAME.md, .json and .png; OUTPUT/NAME.intro.md, if it exists, becomes
+the text above the table.
 """
 
 from __future__ import annotations
@@ -271,6 +271,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("threads", 8, "Clients, half by gRPC, half by REST.", lower_bound=2)
     flags.DEFINE_float("bad_share", 0.1, "Of the requests.", lower_bound=0.0, upper_bound=1.0)
     flags.DEFINE_integer("seed", 0, "Of which request is sent when.")
+    flags.DEFINE_string("name", "reliability_serving", "What the page is called.")
     flags.DEFINE_string("output", "docs/results", "Where the page goes.")
 
 
@@ -301,7 +302,7 @@ def main(_: list[str]) -> None:
         "minutes": minutes,
         "memory": memory,
     }
-    base = os.path.join(given.output, "reliability_serving")
+    base = os.path.join(given.output, given.name)
     draw(f"{base}.png", memory, outcomes)
     intro = read_introduction(base, "# A soak of the exported detector")
     write_page(base, page(result, intro, os.path.basename(base)), result)
