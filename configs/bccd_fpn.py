@@ -7,8 +7,8 @@ As bccd.py, but for where the RoIs come from:
     python -m ohem_tf.train --config=configs/bccd_fpn.py --workdir=runs/bccd_fpn \
         --config.data.dir=records/bccd_images
 
-Expected duration and mAP on a CPU: docs/results/bccd_fpn.md; configs/finetune.py, whose backbone has
-to be downloaded, takes twice the steps at full size: docs/results/finetune.md.
+Expected duration and mAP on a CPU: docs/results/bccd_fpn.md. configs/finetune.py, whose backbone
+has to be downloaded, takes twice the steps at full size: docs/results/finetune.md.
 """
 
 from ml_collections import ConfigDict
