@@ -206,8 +206,8 @@ class ProposalFile:
             count = (npz.size(self._boxes, key) - 128) // (4 * 8)  # less a header
         else:
             boxes = self._boxes[key]
-            is_one = isinstance(boxes, list) or (isinstance(boxes, np.ndarray) and boxes.ndim > 0)
-            count = len(boxes) if is_one else 0
+            has_rows = isinstance(boxes, list) or np.ndim(boxes) > 0  # and is no single number
+            count = len(boxes) if has_rows else 0
         self._limits.check("proposals", count, f"{self.path}: image {key}", "proposals")
 
     def describe(self) -> dict[str, Any]:
